@@ -1,0 +1,37 @@
+# customer_cdp: build, install, test.  `make help` lists the targets.
+EXTENSION   = customer_cdp
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
+# The one list of modules, in dependency order.  Everything below follows from it.
+CDP_MODULES = core identity event commerce value
+
+MODULE_big  = $(EXTENSION)
+OBJS        = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+PG_CPPFLAGS = -I$(CURDIR)/src -DCDP_VERSION='"$(EXTVERSION)"'
+PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare $(CDP_CFLAGS)
+SHLIB_LINK  = $(CDP_LDFLAGS)
+
+UPDATES     = $(patsubst sql/upgrade/%,sql/$(EXTENSION)--%,$(wildcard sql/upgrade/*--$(EXTVERSION).sql))
+# a frozen release script is data; the script of the version under work is built
+DATA        = $(filter-out sql/release/$(EXTENSION)--$(EXTVERSION).sql,$(wildcard sql/release/*.sql))
+DATA_built  = sql/$(EXTENSION)--$(EXTVERSION).sql $(UPDATES)
+DOCS        = $(wildcard doc/*.md)
+
+REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS   = --inputdir=test --outputdir=test/out
+ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=test/out
+EXTRA_CLEAN    = test/out tmp_check sql/$(EXTENSION)--*.sql
+
+PG_CONFIG ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config)) pg_config)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(PGXS),)
+include $(PGXS)
+endif
+include Makefile.targets
+
+SQL_SOURCES = $(CDP_MODULES:%=sql/%.sql) sql/assemble.sh sql/guard.sql Makefile $(EXTENSION).control $(wildcard sql/upgrade/*.sql)
+sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_SOURCES)
+	sh sql/assemble.sh install $(EXTVERSION) $(CDP_MODULES) > $@
+sql/$(EXTENSION)--%--$(EXTVERSION).sql: sql/upgrade/%--$(EXTVERSION).sql $(SQL_SOURCES)
+	sh sql/assemble.sh update $(EXTVERSION) $(CDP_MODULES) > $@
+$(OBJS): $(wildcard src/*.h) $(EXTENSION).control

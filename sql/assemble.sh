@@ -1,0 +1,63 @@
+#!/bin/sh
+# Build an extension script from the module files.  Usage: assemble.sh install|update NEW MODULE...
+#
+# A module file sql/NAME.sql has these sections, in any order:
+#   @code    functions, types, aggregates: members of the extension, rewritten by every script
+#   @bind    what cannot be replaced (operators, operator classes, casts): install, later by hand in sql/upgrade
+#   @access  who may use what: VALUES rows (object_type, name, privileges, kinds), see sql/core.sql
+#   @data    tables, indexes, triggers, seed rows: the body of cdp.migrate(), never members; every statement
+#            can be run again, so that migrate() repairs what went missing
+#   @view    views and functions that read tables when they are parsed, and SECURITY DEFINER verbs: re-made at
+#            the end of every cdp.migrate(), owned by whoever owns the tables
+set -eu
+section() { want=$1; shift
+	for f in "$@"; do awk -v want="@$want" '/^-- @[a-z]+/ {on = ($2 == want); next} on' "$f"; done; }
+mode=$1; new=$2; shift 2
+mods=; for m in "$@"; do mods="$mods sql/$m.sql"; done
+steps=$(ls sql/upgrade/*.sql 2>/dev/null | sort -V || true)
+
+access() {
+	echo 'CREATE OR REPLACE FUNCTION cdp._access_rules() RETURNS TABLE (object_type text, object text, privileges text, kinds text[])'
+	echo '	LANGUAGE sql IMMUTABLE PARALLEL SAFE'
+	echo 'BEGIN ATOMIC'
+	echo '	SELECT v.t, v.o, v.p, v.k::pg_catalog.text[] FROM (VALUES'
+	section access $mods | grep '^(' | sed '$s/,$//' | sed 's/^/	/'
+	echo '	) AS v(t, o, p, k);'
+	echo 'END;'
+	echo "COMMENT ON FUNCTION cdp._access_rules() IS 'internal: what each kind of user may do; assembled from the @access sections';"
+}
+
+migrate() {
+	cat <<-'X'
+	CREATE OR REPLACE PROCEDURE cdp.migrate() LANGUAGE plpgsql
+		SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
+	AS $migrate$
+	DECLARE
+		m_at   text;		-- version of the tables; NULL: there are none
+		m_role text := current_setting('role');
+	BEGIN
+	m_at := cdp._migrate_begin();
+	X
+	for s in $steps; do
+		v=$(basename "$s" .sql)
+		echo "IF m_at = '${v%%--*}' THEN"; section data "$s"; echo "	m_at := '${v##*--}';"; echo "END IF;"
+	done
+	section data $mods
+	section view $mods
+	echo "PERFORM cdp._migrate_end('$new', m_role);"
+	echo 'END $migrate$;'
+	echo "COMMENT ON PROCEDURE cdp.migrate() IS 'Creates the tables of schema cdp, or brings them to the version of the code and repairs what is missing (columns, constraints, indexes, triggers, views, rights). Never commits, so it fits into one transaction with ALTER EXTENSION. Run it as the role that shall own the tables, usually the database owner. Errors: 42501 when the tables belong to a role you may not act as.';"
+}
+
+printf '\\echo Load this file with CREATE/ALTER EXTENSION customer_cdp. \\quit\n'
+echo 'SET LOCAL search_path TO pg_catalog, pg_temp;'
+if [ "$mode" = install ]; then
+	cat sql/guard.sql
+	{ section code $mods; access; } | sed 's/^CREATE OR REPLACE /CREATE /'
+	migrate | sed '1s/ OR REPLACE / /'
+	section bind $mods
+else
+	section code $mods; access; migrate
+	for s in $steps; do case $s in *--$new.sql) section bind "$s";; esac; done
+fi
+echo 'SELECT cdp._member_rights();'

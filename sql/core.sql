@@ -1,0 +1,324 @@
+-- core: clock, version, migrate, rights, health.
+-- C: src/core.c  Page: doc/core.md, doc/settings.md, doc/roles.md  Tests: test/sql/core.sql
+
+-- @code
+CREATE OR REPLACE FUNCTION cdp.now() RETURNS timestamptz
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_now';
+COMMENT ON FUNCTION cdp.now() IS 'The one clock of the extension: the setting cdp.now when it is set (simulation, tests, replays), else the start of the transaction. Never NULL.';
+
+CREATE OR REPLACE FUNCTION cdp.version() RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_version';
+COMMENT ON FUNCTION cdp.version() IS 'Version of the library that this session has loaded, for example 0.1.0. The version of the tables stands in cdp.meta, both in cdp.health().';
+
+CREATE OR REPLACE FUNCTION cdp._require_version() RETURNS void
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_require_version';
+COMMENT ON FUNCTION cdp._require_version() IS 'internal: 55000 with the hint CALL cdp.migrate() unless tables, extension and loaded library are of one version';
+
+CREATE OR REPLACE FUNCTION cdp._rules_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'cdp_rules_changed';
+COMMENT ON FUNCTION cdp._rules_changed() IS 'internal: trigger on a table of rules, makes every session read the rules again';
+
+CREATE OR REPLACE FUNCTION cdp._local_to_utc(local timestamp) RETURNS timestamptz
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_local_to_utc';
+COMMENT ON FUNCTION cdp._local_to_utc(timestamp) IS 'internal: the moment of a clock reading without zone, read in cdp.timezone whatever the session''s TimeZone is';
+
+CREATE OR REPLACE FUNCTION cdp._ensure_table(name text, definition text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- Create cdp.NAME, or add what it lacks of its definition: columns, defaults, constraints.  The wanted state is
+-- read from a temporary table of the same name and definition, so constraint names agree.  Columns of types and
+-- defaults with functions of the extension go away with DROP EXTENSION .. CASCADE: this brings them back.
+DECLARE
+	rel  regclass := to_regclass(format('cdp.%I', name));
+	want regclass;
+	d    record;
+BEGIN
+	IF rel IS NULL THEN
+		EXECUTE format('CREATE TABLE cdp.%I %s', name, definition);
+		RETURN;
+	END IF;
+	EXECUTE format('CREATE TEMP TABLE %I %s', name, definition);
+	want := format('pg_temp.%I', name)::regclass;
+	FOR d IN
+		SELECT w.attname, format_type(w.atttypid, w.atttypmod) AS type, w.attnotnull, w.attgenerated,
+		       pg_get_expr(wd.adbin, wd.adrelid) AS expr, h.attname IS NULL AS is_new
+		FROM pg_attribute w
+		LEFT JOIN pg_attrdef wd ON (wd.adrelid, wd.adnum) = (w.attrelid, w.attnum)
+		LEFT JOIN pg_attribute h ON h.attrelid = rel AND h.attname = w.attname AND NOT h.attisdropped
+		WHERE w.attrelid = want AND w.attnum > 0 AND w.attidentity = ''
+		  AND (h.attname IS NULL OR (wd.adbin IS NOT NULL AND NOT h.atthasdef))
+		ORDER BY w.attnum
+	LOOP
+		IF d.is_new THEN
+			EXECUTE format('ALTER TABLE cdp.%I ADD COLUMN %I %s%s%s', name, d.attname, d.type,
+				CASE WHEN d.expr IS NULL THEN ''
+				     WHEN d.attgenerated = 's' THEN format(' GENERATED ALWAYS AS (%s) STORED', d.expr)
+				     ELSE format(' DEFAULT %s', d.expr) END,
+				CASE WHEN d.attnotnull THEN ' NOT NULL' ELSE '' END);
+		ELSE
+			EXECUTE format('ALTER TABLE cdp.%I ALTER COLUMN %I SET DEFAULT %s', name, d.attname, d.expr);
+		END IF;
+	END LOOP;
+	FOR d IN
+		SELECT c.conname, pg_get_constraintdef(c.oid) AS def FROM pg_constraint c
+		WHERE c.conrelid = want AND c.contype IN ('c', 'p', 'u', 'x')
+		  AND NOT EXISTS (SELECT FROM pg_constraint h WHERE h.conrelid = rel AND h.conname = c.conname)
+		ORDER BY c.contype DESC, c.conname
+	LOOP
+		EXECUTE format('ALTER TABLE cdp.%I ADD CONSTRAINT %I %s', name, d.conname, d.def);
+	END LOOP;
+	EXECUTE format('DROP TABLE %s', want);
+END $$;
+COMMENT ON FUNCTION cdp._ensure_table(text, text) IS 'internal: creates a table of schema cdp, or adds the columns, defaults and constraints it lacks';
+
+CREATE OR REPLACE FUNCTION cdp._migrate_begin() RETURNS text
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- Act as the owner of the tables, one migration at a time; answers the version of the tables, NULL for none.
+DECLARE
+	meta   regclass;
+	holder name;
+	at     text;
+BEGIN
+	PERFORM pg_advisory_xact_lock(hashtextextended('cdp.migrate', 0));
+	meta := to_regclass('cdp.meta');
+	IF meta IS NULL THEN
+		IF NOT has_schema_privilege('cdp', 'CREATE') THEN
+			RAISE EXCEPTION 'role % may not create tables in schema cdp', current_user
+				USING ERRCODE = 'insufficient_privilege',
+				      HINT = 'Run CALL cdp.migrate() as the owner of the database.';
+		END IF;
+		RETURN NULL;
+	END IF;
+	SELECT pg_get_userbyid(relowner) INTO holder FROM pg_class WHERE oid = meta;
+	IF holder <> current_user THEN
+		IF NOT pg_has_role(holder, 'MEMBER') THEN
+			RAISE EXCEPTION 'the tables of schema cdp belong to role %', holder
+				USING ERRCODE = 'insufficient_privilege',
+				      HINT = 'Run CALL cdp.migrate() as that role, as a member of it or as a superuser.';
+		END IF;
+		PERFORM set_config('role', holder, true);
+	END IF;
+	EXECUTE 'SELECT value FROM cdp.meta WHERE key = $1' INTO at USING 'version';
+	RETURN at;
+END $$;
+COMMENT ON FUNCTION cdp._migrate_begin() IS 'internal: first step of cdp.migrate()';
+
+CREATE OR REPLACE FUNCTION cdp._migrate_end(version text, role_before text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- Close what migrate() made to PUBLIC, give the known roles their rights again, note the version.
+DECLARE
+	f regprocedure;
+	g record;
+BEGIN
+	FOR f IN SELECT p.oid::regprocedure FROM pg_proc p
+		WHERE p.pronamespace = 'cdp'::regnamespace AND p.proowner = current_user::regrole
+		  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+		  AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))
+	LOOP
+		EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f);
+	END LOOP;
+	FOR g IN SELECT a.kind, a.role_name FROM cdp.access_grant a
+		WHERE EXISTS (SELECT FROM pg_roles r WHERE r.rolname = a.role_name)
+	LOOP
+		PERFORM cdp._apply_access(g.kind, g.role_name, true);
+	END LOOP;
+	INSERT INTO cdp.meta (key, value) VALUES ('version', version)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value;
+	PERFORM set_config('role', role_before, true);
+END $$;
+COMMENT ON FUNCTION cdp._migrate_end(text, text) IS 'internal: last step of cdp.migrate()';
+
+CREATE OR REPLACE FUNCTION cdp._member_rights() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- Last statement of every install and update script: PUBLIC may use pure functions only, the owner of the
+-- database may use everything and hand it on.
+DECLARE
+	f record;
+BEGIN
+	GRANT USAGE ON SCHEMA cdp TO PUBLIC;
+	GRANT USAGE, CREATE ON SCHEMA cdp TO pg_database_owner WITH GRANT OPTION;
+	FOR f IN SELECT p.oid::regprocedure AS sig,
+			EXISTS (SELECT FROM cdp._access_rules() r
+			        WHERE r.object_type = 'function' AND r.object = p.proname AND 'public' = ANY (r.kinds)) AS is_public
+		FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+		JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid AND e.extname = 'customer_cdp'
+	LOOP
+		EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f.sig);
+		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO pg_database_owner WITH GRANT OPTION', f.sig);
+		IF f.is_public THEN
+			EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC', f.sig);
+		END IF;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp._member_rights() IS 'internal: rights of the members at birth';
+
+CREATE OR REPLACE FUNCTION cdp._apply_access(kind text, role_name name, give boolean) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- reader is part of operator; admin has everything that any kind has
+DECLARE
+	r   record;
+	obj text;
+BEGIN
+	FOR r IN SELECT object_type, object, privileges FROM cdp._access_rules()
+		WHERE kinds && CASE kind WHEN 'operator' THEN '{reader,operator}'::text[]
+		                         WHEN 'admin' THEN '{reader,application,operator,admin}'
+		                         ELSE ARRAY[kind] END
+	LOOP
+		FOR obj IN
+			SELECT 'ROUTINE ' || p.oid::regprocedure FROM pg_proc p
+			WHERE r.object_type = 'function' AND p.pronamespace = 'cdp'::regnamespace AND p.proname = r.object
+			UNION ALL
+			SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || c.oid::regclass FROM pg_class c
+			WHERE r.object_type IN ('table', 'sequence') AND c.relnamespace = 'cdp'::regnamespace AND c.relname = r.object
+		LOOP
+			EXECUTE format(CASE WHEN give THEN 'GRANT %s ON %s TO %I' ELSE 'REVOKE %s ON %s FROM %I' END,
+				r.privileges, obj, role_name);
+		END LOOP;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp._apply_access(text, name, boolean) IS 'internal: grants or revokes everything of one kind';
+
+CREATE OR REPLACE FUNCTION cdp.grant_access(kind text, role_name name) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM cdp._require_version();
+	PERFORM cdp._check_access(kind, role_name);
+	PERFORM cdp._apply_access(kind, role_name, true);
+	INSERT INTO cdp.access_grant (kind, role_name) VALUES (kind, role_name) ON CONFLICT DO NOTHING;
+	IF kind = 'admin' THEN
+		PERFORM cdp._grant_clock(role_name, true);
+	END IF;
+END $$;
+COMMENT ON FUNCTION cdp.grant_access(text, name) IS 'Gives a role what one kind of user needs. kind: reader (reading verbs and views, no identifier values), application (identify, track, orders), operator (reader, rules, segments, merges), admin (all); doc/roles.md lists them verb by verb. The grant is remembered, so that CALL cdp.migrate() extends it to new verbs. Run it as the owner of the tables. Errors: 22023 unknown kind, 42704 unknown role, 22004 NULL, 42501.';
+
+CREATE OR REPLACE FUNCTION cdp.revoke_access(kind text, role_name name) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	other text;
+BEGIN
+	PERFORM cdp._require_version();
+	PERFORM cdp._check_access(kind, role_name);
+	PERFORM cdp._apply_access(kind, role_name, false);
+	IF kind = 'admin' THEN
+		PERFORM cdp._grant_clock(role_name, false);
+	END IF;
+	DELETE FROM cdp.access_grant g WHERE g.kind = revoke_access.kind AND g.role_name = revoke_access.role_name;
+	-- what another kind of the same role gives must stay
+	FOR other IN SELECT g.kind FROM cdp.access_grant g WHERE g.role_name = revoke_access.role_name LOOP
+		PERFORM cdp._apply_access(other, role_name, true);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp.revoke_access(text, name) IS 'Takes back what grant_access(kind, role) gave, except what another kind of the same role still gives. Errors: 22023 unknown kind, 42704 unknown role, 22004 NULL, 42501.';
+
+CREATE OR REPLACE FUNCTION cdp._check_access(kind text, role_name name) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF kind IS NULL OR role_name IS NULL THEN
+		RAISE EXCEPTION 'kind and role must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'For example SELECT cdp.grant_access(''reader'', ''analyst'').';
+	ELSIF kind NOT IN ('reader', 'application', 'operator', 'admin') THEN
+		RAISE EXCEPTION 'there is no kind of access "%"', kind USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'The kinds are reader, application, operator and admin.';
+	ELSIF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = role_name) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role_name USING ERRCODE = 'undefined_object',
+			HINT = 'CREATE ROLE it first: roles belong to the whole cluster, so this extension makes none.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION cdp._check_access(text, name) IS 'internal: refuses unknown kinds and roles';
+
+CREATE OR REPLACE FUNCTION cdp._grant_clock(role_name name, give boolean) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- cdp.now is a setting of superusers; the right to set it can be handed on by those who hold it
+DECLARE
+	stmt text := format(CASE WHEN give THEN 'GRANT SET ON PARAMETER "cdp.now" TO %I'
+	                         ELSE 'REVOKE SET ON PARAMETER "cdp.now" FROM %I' END, role_name);
+BEGIN
+	IF has_parameter_privilege('cdp.now', 'SET WITH GRANT OPTION') THEN
+		EXECUTE stmt;
+	ELSE
+		RAISE NOTICE 'the clock cdp.now is set by superusers; to let them share it, one of them runs: %;', stmt;
+	END IF;
+END $$;
+COMMENT ON FUNCTION cdp._grant_clock(name, boolean) IS 'internal: the right to set cdp.now, or the statement a superuser has to run';
+
+CREATE OR REPLACE FUNCTION cdp.health() RETURNS TABLE (check_name text, ok boolean, detail text)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+-- Every module adds its rows by a function cdp._health_MODULE() of the same shape.
+DECLARE
+	f regproc;
+BEGIN
+	FOR f IN SELECT p.oid::regproc FROM pg_proc p
+		WHERE p.pronamespace = 'cdp'::regnamespace AND p.proname LIKE '\_health\_%' ORDER BY p.proname <> '_health_core', p.proname
+	LOOP
+		RETURN QUERY EXECUTE format('SELECT check_name, ok, detail FROM %s()', f);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp.health() IS 'One row per check: check_name, ok (false: look at it), detail in words. It reads stored results only and runs no verification itself, so it is cheap enough for a monitor. Works before the first migrate().';
+
+CREATE OR REPLACE FUNCTION cdp._health_core() RETURNS TABLE (check_name text, ok boolean, detail text)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	tables text;
+	code   text := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'customer_cdp');
+BEGIN
+	IF to_regclass('cdp.meta') IS NOT NULL THEN
+		EXECUTE 'SELECT value FROM cdp.meta WHERE key = $1' INTO tables USING 'version';
+	END IF;
+	RETURN QUERY VALUES
+		('server_version', current_setting('server_version_num')::int BETWEEN 150000 AND 189999,
+			format('PostgreSQL %s; 15 to 18 are supported', current_setting('server_version'))),
+		('library_version', cdp.version() = code,
+			format('library %s, extension %s%s', cdp.version(), code,
+				CASE WHEN cdp.version() = code THEN '' ELSE '; connect anew' END)),
+		('table_version', tables IS NOT NULL AND tables = code,
+			CASE WHEN tables IS NULL THEN 'no tables; CALL cdp.migrate()'
+			     WHEN tables = code THEN format('tables %s', tables)
+			     ELSE format('tables %s, code %s; CALL cdp.migrate()', tables, code) END),
+		('preload', true,
+			CASE WHEN current_setting('shared_preload_libraries') ~ '\mcustomer_cdp\M'
+			     THEN 'in shared_preload_libraries' ELSE 'not preloaded; everything of this version works without' END),
+		('pg_cron', true, coalesce(
+			(SELECT format('pg_cron %s in this database', e.extversion) FROM pg_extension e WHERE e.extname = 'pg_cron'),
+			CASE WHEN current_setting('shared_preload_libraries') ~ '\mpg_cron\M'
+			     THEN format('pg_cron in database %s', coalesce(current_setting('cron.database_name', true), 'postgres'))
+			     ELSE 'absent; any scheduler can CALL cdp.run_job()' END)),
+		('postgis', true, coalesce(
+			(SELECT format('PostGIS %s', e.extversion) FROM pg_extension e WHERE e.extname = 'postgis'),
+			'absent; only customer_cdp_geo needs it'));
+END $$;
+COMMENT ON FUNCTION cdp._health_core() IS 'internal: rows of core in cdp.health()';
+
+-- @access
+('function', 'now', 'EXECUTE', '{public}'),
+('function', 'version', 'EXECUTE', '{public}'),
+('function', '_require_version', 'EXECUTE', '{public}'),
+('function', 'health', 'EXECUTE', '{reader,application}'),
+('function', '_health_core', 'EXECUTE', '{reader,application}'),
+('table', 'meta', 'SELECT', '{reader,application}'),
+
+-- @data
+PERFORM cdp._ensure_table('meta', $t$ (
+	key   text PRIMARY KEY,
+	value text NOT NULL
+) $t$);
+COMMENT ON TABLE cdp.meta IS 'Facts about the installation; version = version of the tables.';
+COMMENT ON COLUMN cdp.meta.key IS 'name of the fact';
+COMMENT ON COLUMN cdp.meta.value IS 'its value';
+
+PERFORM cdp._ensure_table('access_grant', $t$ (
+	grant_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	kind      text NOT NULL,
+	role_name name NOT NULL,
+	UNIQUE (kind, role_name)
+) $t$);
+COMMENT ON TABLE cdp.access_grant IS 'What grant_access() gave to whom; migrate() gives it again for new verbs.';

@@ -1,0 +1,84 @@
+/*
+ * cdp.h
+ *	  What every module of customer_cdp may use.
+ *
+ * A verb in C looks like this:
+ *
+ *		CdpVerb		verb;
+ *
+ *		cdp_begin_write(&verb, "identify");		-- version, read-only, standby
+ *		... SPI as the owner of the tables, search_path pinned ...
+ *		cdp_end(&verb);
+ *
+ * An error leaves through the transaction's own clean-up: nothing has to be
+ * caught to give the caller's identity and settings back.
+ */
+#ifndef CDP_H
+#define CDP_H
+
+#include "postgres.h"
+#include "fmgr.h"
+
+#include "cdp_compat.h"
+#include "cdp_errors.h"
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+
+/* one per module that has settings or caches, called from _PG_init */
+extern void cdp_core_init(void);
+extern void cdp_identity_init(void);
+extern void cdp_event_init(void);
+
+/* settings (doc/settings.md); times are in seconds unless the name says more */
+extern int	cdp_dedupe_window;
+extern int	cdp_max_future;
+extern int	cdp_last_seen_resolution;
+extern int	cdp_source_lock_timeout_ms;
+extern int	cdp_backfill_inline_rows;
+
+/* the clock: setting cdp.now, or the transaction's start */
+extern TimestampTz cdp_now_value(void);
+
+/* calendar rules: the zone of setting cdp.timezone */
+extern struct pg_tz *cdp_zone(void);
+
+/*
+ * What a verb borrows while it runs: the identity of the owner of the
+ * tables, a pinned search_path, an SPI connection.
+ */
+typedef struct CdpVerb
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} CdpVerb;
+
+extern void cdp_begin_read(CdpVerb *verb);
+extern void cdp_begin_write(CdpVerb *verb, const char *name);
+extern void cdp_end(CdpVerb *verb);
+
+/* 55000 unless the tables are there and of the code's version */
+extern void cdp_check_version(void);
+
+/* owner of cdp.meta, who owns all tables */
+extern Oid	cdp_owner(void);
+
+/* Oid of a relation of schema cdp, InvalidOid when it is not there */
+extern Oid	cdp_relation(const char *name);
+
+/*
+ * Prepare once per backend and keep; *slot is a static of the caller.  The
+ * statement runs with search_path = pg_catalog, pg_temp.
+ */
+extern SPIPlanPtr cdp_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types);
+
+/*
+ * Caches of rule tables.  The trigger function cdp._rules_changed() tells
+ * every backend about a change in a table of rules; a cache names its table
+ * with cdp_watch_rules, remembers cdp_rules_epoch when it is filled, and is
+ * refilled when that has moved on.
+ */
+extern uint64 cdp_rules_epoch;
+extern void cdp_watch_rules(Oid relid);
+
+#endif							/* CDP_H */

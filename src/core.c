@@ -1,0 +1,454 @@
+/*
+ * core.c
+ *	  Clock, settings, version guard, and the frame in which verbs run.
+ *
+ * Who is who: the extension's functions belong to the superuser who ran
+ * CREATE EXTENSION, the tables to the role that ran CALL cdp.migrate().  A
+ * caller of a verb needs EXECUTE on it and nothing on the tables; the verb
+ * borrows the identity of the tables' owner for as long as it runs:
+ *
+ *		app role --EXECUTE--> cdp.track() --as owner--> cdp.event
+ *
+ * A trigger that the owner put on a table therefore runs with the owner's
+ * rights and never with a superuser's.  That is why no member of the
+ * extension is SECURITY DEFINER.
+ *
+ * SQL: sql/core.sql.  Tests: test/sql/core.sql.  Page: doc/core.md.
+ */
+#include "cdp.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define CDP_SCHEMA	"cdp"
+
+/* settings */
+int			cdp_dedupe_window;
+int			cdp_max_future;
+int			cdp_last_seen_resolution;
+int			cdp_source_lock_timeout_ms;
+int			cdp_backfill_inline_rows;
+static char *cdp_now_setting;
+static char *cdp_timezone_setting;
+
+/* cdp.now parsed: DT_NOBEGIN when it is not set */
+static TimestampTz now_fixed = DT_NOBEGIN;
+static pg_tz *zone = NULL;
+
+/* true while nothing has happened that could have changed the answer */
+static bool version_checked = false;
+
+uint64		cdp_rules_epoch = 1;
+
+/* tables of rules that some cache of this backend was filled from */
+#define MAX_WATCHED	32
+static Oid	watched[MAX_WATCHED];
+static int	nwatched = 0;
+
+PG_FUNCTION_INFO_V1(cdp_now);
+PG_FUNCTION_INFO_V1(cdp_version);
+PG_FUNCTION_INFO_V1(cdp_require_version);
+PG_FUNCTION_INFO_V1(cdp_rules_changed);
+PG_FUNCTION_INFO_V1(cdp_local_to_utc);
+
+/*
+ * An ISO 8601 moment that says its offset: date, 'T' or blank, time, zone.
+ * Anything that depends on DateStyle, on the session's zone or on the wall
+ * clock ('now', 'yesterday', '01/02/03') would make a simulation drift.
+ */
+static bool
+is_iso_moment(const char *s)
+{
+	static const char shape[] = "dddd-dd-dd dd:dd";
+	const char *zonepart;
+
+	for (int i = 0; shape[i] != '\0'; i++)
+	{
+		if (shape[i] == 'd' ? (s[i] < '0' || s[i] > '9') :
+			shape[i] == ' ' ? (s[i] != ' ' && s[i] != 'T') :
+			s[i] != shape[i])
+			return false;
+	}
+	zonepart = s + sizeof(shape) - 1;
+	while ((*zonepart >= '0' && *zonepart <= '9') || *zonepart == ':' || *zonepart == '.')
+		zonepart++;
+	if (strcmp(zonepart, "Z") == 0)
+		return true;
+	if (*zonepart != '+' && *zonepart != '-')
+		return false;
+	zonepart++;
+	if (strspn(zonepart, "0123456789:") != strlen(zonepart))
+		return false;
+	return strlen(zonepart) >= 2;
+}
+
+static bool
+check_now(char **newval, void **extra, GucSource source)
+{
+	TimestampTz *at;
+	fsec_t		fsec;
+	struct pg_tm tm;
+	int			tz,
+				dtype,
+				nf,
+				dterr;
+	char	   *field[MAXDATEFIELDS];
+	int			ftype[MAXDATEFIELDS];
+	char		workbuf[MAXDATELEN + MAXDATEFIELDS];
+	if (*newval == NULL || (*newval)[0] == '\0')
+		return true;
+	if (!is_iso_moment(*newval))
+	{
+		GUC_check_errdetail("The moment must be written in ISO 8601 with its offset.");
+		GUC_check_errhint("For example '2026-03-01 09:00:00+08'.");
+		return false;
+	}
+	dterr = ParseDateTime(*newval, workbuf, sizeof(workbuf), field, ftype, MAXDATEFIELDS, &nf);
+	if (dterr == 0)
+		dterr = cdp_decode_datetime(field, ftype, nf, &dtype, &tm, &fsec, &tz);
+	at = (TimestampTz *) guc_malloc(LOG, sizeof(TimestampTz));
+	if (at == NULL)
+		return false;
+	if (dterr != 0 || dtype != DTK_DATE || tm2timestamp(&tm, fsec, &tz, at) != 0)
+	{
+		guc_free(at);
+		GUC_check_errdetail("There is no such moment in the calendar.");
+		return false;
+	}
+	*extra = at;
+	return true;
+}
+
+static void
+assign_now(const char *newval, void *extra)
+{
+	now_fixed = extra ? *(TimestampTz *) extra : DT_NOBEGIN;
+}
+
+static bool
+check_timezone(char **newval, void **extra, GucSource source)
+{
+	pg_tz	   *tz = pg_tzset(*newval);
+
+	if (tz == NULL || !pg_tz_acceptable(tz))
+	{
+		GUC_check_errdetail("\"%s\" is not the name of a time zone.", *newval);
+		GUC_check_errhint("SELECT name FROM pg_timezone_names lists them; the usual value is Asia/Shanghai.");
+		return false;
+	}
+	return true;
+}
+
+static void
+assign_timezone(const char *newval, void *extra)
+{
+	zone = pg_tzset(newval);
+}
+
+struct pg_tz *
+cdp_zone(void)
+{
+	return zone;
+}
+
+/* A change of any function: the extension may have been updated, or migrated. */
+static void
+functions_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	version_checked = false;
+}
+
+/*
+ * A change of some relation: rules are announced this way, see
+ * cdp_rules_changed.  InvalidOid stands for "anything".
+ */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid))
+	{
+		version_checked = false;
+		cdp_rules_epoch++;
+		return;
+	}
+	for (int i = 0; i < nwatched; i++)
+	{
+		if (watched[i] == relid)
+		{
+			cdp_rules_epoch++;
+			return;
+		}
+	}
+}
+
+/*
+ * Name a table of rules before filling a cache from it.  A full list only
+ * costs precision: the oldest entry is forgotten and everything refilled.
+ */
+void
+cdp_watch_rules(Oid relid)
+{
+	for (int i = 0; i < nwatched; i++)
+	{
+		if (watched[i] == relid)
+			return;
+	}
+	if (nwatched == MAX_WATCHED)
+	{
+		nwatched = 0;
+		cdp_rules_epoch++;
+	}
+	watched[nwatched++] = relid;
+}
+
+void
+cdp_core_init(void)
+{
+	DefineCustomStringVariable("cdp.now",
+							   "Moment that cdp.now() answers, for simulation, tests and replays.",
+							   "Empty: the start of the transaction. ISO 8601 with offset.",
+							   &cdp_now_setting, "", PGC_SUSET, 0,
+							   check_now, assign_now, NULL);
+	DefineCustomStringVariable("cdp.timezone",
+							   "Time zone of calendar rules: days, birthdays, quiet hours, month ends.",
+							   NULL, &cdp_timezone_setting, "Asia/Shanghai", PGC_USERSET, 0,
+							   check_timezone, assign_timezone, NULL);
+	DefineCustomIntVariable("cdp.dedupe_window",
+							"How long the message_id of a tracked event is remembered.",
+							NULL, &cdp_dedupe_window, 30 * SECS_PER_DAY, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("cdp.max_future",
+							"How far ahead of cdp.now() an event may lie before it is quarantined.",
+							NULL, &cdp_max_future, SECS_PER_DAY, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("cdp.last_seen_resolution",
+							"How often the last sighting of a known identifier is written.",
+							NULL, &cdp_last_seen_resolution, SECS_PER_DAY, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("cdp.source_lock_timeout",
+							"How long a trigger of an attached source waits for a lock before the row is queued.",
+							NULL, &cdp_source_lock_timeout_ms, 200, 1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("cdp.backfill_inline_rows",
+							"attach_source copies sources up to this many rows before it returns.",
+							NULL, &cdp_backfill_inline_rows, 100000, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+
+	CacheRegisterSyscacheCallback(PROCOID, functions_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
+
+TimestampTz
+cdp_now_value(void)
+{
+	return TIMESTAMP_IS_NOBEGIN(now_fixed) ? GetCurrentTransactionStartTimestamp() : now_fixed;
+}
+
+/* cdp.now() -> timestamptz */
+Datum
+cdp_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(cdp_now_value());
+}
+
+/* cdp.version() -> text: of the library that is loaded */
+Datum
+cdp_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(CDP_VERSION));
+}
+
+/*
+ * cdp._local_to_utc(timestamp) -> timestamptz: a clock reading without zone,
+ * read in cdp.timezone whatever the session's TimeZone is.
+ */
+Datum
+cdp_local_to_utc(PG_FUNCTION_ARGS)
+{
+	Timestamp	local = PG_GETARG_TIMESTAMP(0);
+	struct pg_tm tm;
+	fsec_t		fsec;
+	TimestampTz result;
+	int			tz;
+
+	if (TIMESTAMP_NOT_FINITE(local))
+		PG_RETURN_TIMESTAMPTZ(local);
+	if (timestamp2tm(local, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	tz = DetermineTimeZoneOffset(&tm, zone);
+	if (tm2timestamp(&tm, fsec, &tz, &result) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	PG_RETURN_TIMESTAMPTZ(result);
+}
+
+/*
+ * Trigger on a table of rules, AFTER EACH STATEMENT: let every backend drop
+ * what it has cached.  The message goes out at commit, so other sessions
+ * follow at their next statement and a rolled back change is never seen.
+ */
+Datum
+cdp_rules_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("cdp._rules_changed() must be called as a trigger")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	/* the command's own later statements must see it too */
+	cdp_rules_epoch++;
+	PG_RETURN_POINTER(NULL);
+}
+
+Oid
+cdp_relation(const char *name)
+{
+	Oid			nsp = get_namespace_oid(CDP_SCHEMA, true);
+
+	return OidIsValid(nsp) ? get_relname_relid(name, nsp) : InvalidOid;
+}
+
+Oid
+cdp_owner(void)
+{
+	Oid			meta = cdp_relation("meta");
+	HeapTuple	tup;
+	Oid			owner;
+
+	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(meta));
+	if (!HeapTupleIsValid(tup))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the tables of customer_cdp have not been created"),
+				 errhint("CALL cdp.migrate();")));
+	owner = ((Form_pg_class) GETSTRUCT(tup))->relowner;
+	ReleaseSysCache(tup);
+	return owner;
+}
+
+static void
+pin_and_connect(CdpVerb *verb)
+{
+	Oid			owner = cdp_owner();
+
+	GetUserIdAndSecContext(&verb->userid, &verb->sec_context);
+	SetUserIdAndSecContext(owner, verb->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	verb->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
+cdp_begin_read(CdpVerb *verb)
+{
+	cdp_check_version();
+	pin_and_connect(verb);
+}
+
+void
+cdp_begin_write(CdpVerb *verb, const char *name)
+{
+	PreventCommandDuringRecovery(name);
+	PreventCommandIfReadOnly(name);
+	PreventCommandIfParallelMode(name);
+	cdp_check_version();
+	pin_and_connect(verb);
+}
+
+void
+cdp_end(CdpVerb *verb)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	AtEOXact_GUC(true, verb->guc_level);
+	SetUserIdAndSecContext(verb->userid, verb->sec_context);
+}
+
+SPIPlanPtr
+cdp_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
+{
+	if (*slot == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, types));
+
+		if (plan == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		*slot = plan;
+	}
+	return *slot;
+}
+
+/*
+ * The tables must have been migrated to the version of the code, and the
+ * library that this session loaded must be the code that is installed: after
+ * an update in another session the old library may still be in this one.
+ */
+void
+cdp_check_version(void)
+{
+	static SPIPlanPtr plan = NULL;
+	CdpVerb		verb;
+	char	   *tables = NULL;
+	char	   *installed;
+
+	if (version_checked)
+		return;
+
+	pin_and_connect(&verb);		/* complains when there is no table */
+	if (SPI_execute_plan(cdp_plan(&plan,
+								  "SELECT m.value, e.extversion"
+								  " FROM pg_extension e"
+								  " LEFT JOIN cdp.meta m ON m.key = 'version'"
+								  " WHERE e.extname = 'customer_cdp'",
+								  0, NULL),
+						 NULL, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "extension customer_cdp is not installed");
+	tables = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	installed = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	if (strcmp(installed, CDP_VERSION) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this session runs version %s of customer_cdp, the database has version %s",
+						CDP_VERSION, installed),
+				 errhint("Connect anew when the extension has just been updated; otherwise run"
+						 " BEGIN; ALTER EXTENSION customer_cdp UPDATE; CALL cdp.migrate(); COMMIT;")));
+	if (tables == NULL || strcmp(tables, CDP_VERSION) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the tables of customer_cdp have version %s, the code has version %s",
+						tables ? tables : "none", CDP_VERSION),
+				 errhint("CALL cdp.migrate(); next time update in one step:"
+						 " BEGIN; ALTER EXTENSION customer_cdp UPDATE; CALL cdp.migrate(); COMMIT;")));
+	cdp_end(&verb);
+	version_checked = true;
+}
+
+/* cdp._require_version(): the guard for verbs that are not written in C */
+Datum
+cdp_require_version(PG_FUNCTION_ARGS)
+{
+	cdp_check_version();
+	PG_RETURN_VOID();
+}

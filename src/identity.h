@@ -1,0 +1,34 @@
+/*
+ * identity.h
+ *	  identity for the other modules: a batch of sightings in, profiles out.
+ */
+#ifndef CDP_IDENTITY_H
+#define CDP_IDENTITY_H
+
+#include "cdp.h"
+#include "utils/jsonb.h"
+
+/* one sighting: what the caller knows about one customer at one moment */
+typedef struct CdpSighting
+{
+	/* in */
+	Jsonb	   *identifiers;	/* {"phone": "…", "email": ["…", "…"]} */
+	Jsonb	   *traits;			/* or NULL */
+	const char *source;			/* or NULL */
+	TimestampTz occurred_at;
+	/* out */
+	int64		profile_id;		/* origin profile of the strongest identifier: facts go under it */
+	int64		customer_id;
+	int			sqlstate;		/* not 0: the item is bad, nothing of it was written */
+	const char *message;		/* why, without personal data */
+	const char *hint;
+} CdpSighting;
+
+/*
+ * Identify n sightings in one lock order; the result equals doing them one
+ * by one.  Called between cdp_begin_write and cdp_end.  With raise, the
+ * first bad item raises with its number in the detail (n > 1).
+ */
+extern void cdp_identify(CdpSighting *items, int n, bool raise);
+
+#endif							/* CDP_IDENTITY_H */

@@ -32,7 +32,7 @@ passed=0 failed=0
 trap 'cluster_stop "$CDP_STAGE"' EXIT
 
 cluster_prefix "$CDP_STAGE" || exit 1
-make -s -j2 with_llvm=no ${CDP_MAKE:-} install >"$CDP_STAGE/build.log" 2>&1 || { cat "$CDP_STAGE/build.log"; exit 1; }
+env -u MODULES make -s -j2 with_llvm=no ${CDP_MAKE:-} install >"$CDP_STAGE/build.log" 2>&1 || { cat "$CDP_STAGE/build.log"; exit 1; }
 cluster_start "$CDP_STAGE" || exit 1
 pgxs=$(dirname "$($PG_CONFIG --pgxs)")/../..
 mkdir -p test/out

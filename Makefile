@@ -24,10 +24,14 @@ EXTRA_CLEAN    = test/out tmp_check sql/$(EXTENSION)--*.sql
 
 PG_CONFIG ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config)) pg_config)
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+include Makefile.targets
+# PGXS is left out when only targets of ours are asked for: it has its own "check", which says that it cannot, and
+# another meaning for MODULES
 ifneq ($(PGXS),)
+ifneq ($(filter-out $(CDP_TARGETS),$(or $(MAKECMDGOALS),all)),)
 include $(PGXS)
 endif
-include Makefile.targets
+endif
 
 SQL_SOURCES = $(CDP_MODULES:%=sql/%.sql) sql/assemble.sh sql/guard.sql Makefile $(EXTENSION).control $(wildcard sql/upgrade/*.sql)
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_SOURCES)

@@ -4,13 +4,45 @@
 # symlinks for everything else is an installation of its own, into which the extension can be installed without
 # being root and without a trace in /usr.
 #
-#   cluster_prefix DIR [PG_CONFIG]   make the tree in DIR, set PGBIN and PG_CONFIG to it
-#   cluster_start  DIR               initdb and start in DIR/data, export PGHOST PGPORT PGUSER
+#   cluster_stage  TREE SCRIPT [ARG...]   run TREE/SCRIPT in a copy of TREE, as role postgres when root; the script
+#                                         sees CDP_STAGE (the copy is CDP_STAGE/src) and never comes back here
+#   cluster_prefix DIR                    make the installation in DIR, set PGBIN, PATH and PG_CONFIG to it
+#   cluster_build                         build the tree in the current directory and install it there
+#   cluster_start  DIR                    initdb and start in DIR/data, export PGHOST PGPORT PGUSER PGDATABASE
 #   cluster_stop   DIR
+#
+# Variables: PG_CONFIG (which server), CDP_CONF (more lines for postgresql.conf), CDP_CFLAGS, CDP_LDFLAGS,
+# CDP_DATA (data sets beside the checkout), CDP_KEEP=1 (leave the stage), TMPDIR.
+
+cluster_stage() {
+	_tree=$1 _script=$2; shift 2
+	# what a caller has set for his own server, or for his own make, must not reach ours: a PG_CONFIG= of the
+	# command line that a sub-make inherits would install into /usr
+	unset $(env | sed -n 's/^\(PG[A-Z]*\)=.*/\1/p') MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL GNUMAKEFLAGS
+	CDP_STAGE=$(mktemp -d "${TMPDIR:-/tmp}/customer_cdp.XXXXXX") || return 1
+	export CDP_STAGE HOME=$CDP_STAGE LC_ALL=C.UTF-8
+	trap '[ -n "${CDP_KEEP:-}" ] && echo "kept: $CDP_STAGE" >&2 || rm -rf "$CDP_STAGE"' EXIT
+	trap 'exit 130' INT TERM HUP
+	# data sets that stand beside a checkout, never in it
+	export CDP_DATA="${CDP_DATA:-$_tree/../shared/data}"
+	# the file that DATA names may be readable for root only
+	[ -z "${DATA:-}" ] || { cp "$DATA" "$CDP_STAGE/data.csv" && export DATA="$CDP_STAGE/data.csv"; } || return 1
+	mkdir "$CDP_STAGE/src"
+	(cd "$_tree" && tar -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=./test/out \
+		--exclude=./tmp_check --exclude=./coverage --exclude=./dist --exclude='./sql/customer_cdp--*' .) |
+		tar -xf - --no-same-owner -C "$CDP_STAGE/src"
+	if [ "$(id -u)" = 0 ]; then
+		id postgres >/dev/null 2>&1 || { echo "there is no role postgres on this machine; run: make deps" >&2; return 1; }
+		chown -R postgres "$CDP_STAGE"
+		runuser -u postgres -- bash "$CDP_STAGE/src/$_script" "$@" </dev/null
+	else
+		bash "$CDP_STAGE/src/$_script" "$@" </dev/null
+	fi
+}
 
 cluster_find_pg_config() {
-	for c in ${PG_CONFIG:-} /usr/lib/postgresql/15/bin/pg_config $(ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null) pg_config; do
-		command -v "$c" >/dev/null 2>&1 && [ -f "$("$c" --pgxs)" ] && { echo "$c"; return; }
+	for c in ${PG_CONFIG:-} $(ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | sort -rV) pg_config; do
+		command -v "$c" >/dev/null 2>&1 && [ -f "$("$c" --pgxs)" ] && [ -x "$("$c" --bindir)/postgres" ] && { echo "$c"; return; }
 	done
 	echo "no PostgreSQL server with development files found; run: make deps" >&2
 	return 1
@@ -40,7 +72,15 @@ cluster_prefix() {
 	export PG_CONFIG PGBIN PATH
 }
 
-cluster_start() {
+# bitcode costs half of the build and nothing here reads it; PGXS has another meaning for MODULES
+cluster_build() {
+	env -u MODULES make -s -j2 with_llvm=no PG_CONFIG="$PG_CONFIG" CDP_CFLAGS="${CDP_CFLAGS:-}" CDP_LDFLAGS="${CDP_LDFLAGS:-}" install \
+		>"$CDP_STAGE/build.log" 2>&1 || { cat "$CDP_STAGE/build.log"; return 1; }
+	# a warning of the compiler is worth a line in every run
+	grep -A3 'warning:' "$CDP_STAGE/build.log" || true
+}
+
+cluster_init() {
 	_dir=$1
 	PGHOST=$_dir/sock PGUSER=postgres PGPORT=${CDP_PORT:-$((20000 + $$ % 20000))} PGDATABASE=postgres
 	export PGHOST PGUSER PGPORT PGDATABASE
@@ -57,9 +97,13 @@ cluster_start() {
 	jit = off
 	timezone = 'UTC'
 	log_min_messages = warning
+	${CDP_CONF:-}
 	X
-	"$PGBIN/pg_ctl" -D "$_dir/data" -l "$_dir/server.log" -w start >/dev/null ||
-		{ tail -20 "$_dir/server.log"; return 1; }
+}
+
+cluster_start() {
+	cluster_init "$1" || return 1
+	"$PGBIN/pg_ctl" -D "$1/data" -l "$1/server.log" -w start >/dev/null || { tail -20 "$1/server.log"; return 1; }
 }
 
 cluster_stop() {

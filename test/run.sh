@@ -1,39 +1,53 @@
 #!/bin/bash
-# Every suite, on a private temporary cluster.  Usage: test/run.sh [SUITE...]; MODULES="event value" narrows.
+# Every suite, on a private temporary cluster.  Usage: test/run.sh [SUITE...]; MODULES="event value" narrows to the
+# tests NAME and NAME_topic of these modules.
 #
-# Suites: regress isolation pgtap tap upgrade.  As root the work is done by role postgres in a copy of the tree; as
-# any other user in a copy of his own.  Nothing of the machine's PostgreSQL is changed.  The last line is
-# "N passed, N failed"; the exit code is not 0 when something failed or a suite ran nothing.
+# Suites: regress isolation pgtap tap upgrade (the default: all of them), tree, bench.  As root the work is done by
+# role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the machine's PostgreSQL is
+# changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed or a suite ran nothing.
+#
+# CDP_MODE=plain (default; with assertions), coverage (gcov) or valgrind.  CDP_OUT=DIR (writable for everybody) gets the
+# result files of regress and isolation; CDP_KEEP=1 leaves the stage.
 set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
+. "$here/test/cluster.sh"
+mode=${CDP_MODE:-plain}
 if [ -z "${CDP_STAGE:-}" ]; then
-	CDP_STAGE=$(mktemp -d "${TMPDIR:-/tmp}/customer_cdp.XXXXXX")
-	mkdir "$CDP_STAGE/src"
-	(cd "$here" && tar -cf - --exclude=.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=test/out \
-		--exclude='sql/customer_cdp--*' .) | tar -xf - -C "$CDP_STAGE/src"
-	export CDP_STAGE
-	# data sets that stand beside a checkout, never in it
-	export CDP_DATA=${CDP_DATA:-$here/../shared/data}
-	if [ "$(id -u)" = 0 ]; then
-		chown -R postgres "$CDP_STAGE"
-		runuser -u postgres -- bash "$CDP_STAGE/src/test/run.sh" "$@" </dev/null; rc=$?
-	else
-		bash "$CDP_STAGE/src/test/run.sh" "$@" </dev/null; rc=$?
+	cluster_stage "$here" test/run.sh "$@"; rc=$?
+	if [ -d "$CDP_STAGE/coverage" ]; then
+		rm -rf "$here/coverage"; cp -r "$CDP_STAGE/coverage" "$here/coverage" && echo "report: coverage/index.html"
 	fi
-	[ -n "${CDP_KEEP:-}" ] && echo "kept: $CDP_STAGE" || rm -rf "$CDP_STAGE"
 	exit $rc
 fi
 
 cd "$CDP_STAGE/src" || exit 1
-. test/cluster.sh
 suites=${*:-regress isolation pgtap tap upgrade}
 MODULES=${MODULES:-}
-passed=0 failed=0
+passed=0 failed=0 summary=
 trap 'cluster_stop "$CDP_STAGE"' EXIT
 
-cluster_prefix "$CDP_STAGE" || exit 1
-env -u MODULES make -s -j2 with_llvm=no ${CDP_MAKE:-} install >"$CDP_STAGE/build.log" 2>&1 || { cat "$CDP_STAGE/build.log"; exit 1; }
-cluster_start "$CDP_STAGE" || exit 1
+case $mode in
+plain)	CDP_CFLAGS="-DUSE_ASSERT_CHECKING ${CDP_CFLAGS:-}" ;;
+coverage)
+	CDP_CFLAGS="--coverage -O0" CDP_LDFLAGS=--coverage ;;
+valgrind)
+	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -O1 -fno-omit-frame-pointer" ;;
+*)	echo "CDP_MODE is plain, coverage or valgrind" >&2; exit 2 ;;
+esac
+# a benchmark measures what a user runs: no assertions, and commits that are written as his are
+[ "$suites" != bench ] || { CDP_CFLAGS= CDP_CONF=${CDP_CONF:-"fsync = on
+synchronous_commit = off
+shared_buffers = 1GB
+maintenance_work_mem = 256MB
+max_wal_size = 8GB"}; }
+
+cluster_prefix "$CDP_STAGE" && cluster_build || exit 1
+if [ $mode = valgrind ]; then
+	. test/valgrind.sh
+	valgrind_start "$CDP_STAGE" || exit 1
+else
+	cluster_start "$CDP_STAGE" || exit 1
+fi
 pgxs=$(dirname "$($PG_CONFIG --pgxs)")/../..
 mkdir -p test/out
 
@@ -47,63 +61,94 @@ pick() {
 	done
 }
 report() {	# SUITE PASSED FAILED
-	printf '%-10s %s passed, %s failed\n' "$1" "$2" "$3"
+	line=$(printf '%-10s %4s passed, %s failed  (%s s)' "$1" "$2" "$3" $((SECONDS - suite_start)))
+	echo "$line"; summary="$summary$line
+"
 	passed=$((passed + $2)) failed=$((failed + $3))
 	if [ $(($2 + $3)) = 0 ] && [ -z "$MODULES" ]; then echo "$1: no test ran" >&2; failed=$((failed + 1)); fi
 }
-# pg_regress prints "test x ... ok" on 15 and TAP from 16 on
-regress_report() {	# SUITE LOG
-	report "$1" "$(grep -cE '^(test .*\.\.\. ok|ok [0-9])' "$2")" "$(grep -cE '^(test .*\.\.\. FAILED|not ok [0-9])' "$2")"
+# pg_regress and pg_isolation_regress; they print "test x ... ok" on 15 and TAP from 16 on
+regress() {	# SUITE PROGRAM NAME...
+	suite=$1 prog=$2 log=$CDP_STAGE/$1.log; shift 2
+	: > "$log"; rm -f test/out/regression.diffs
+	[ $# = 0 ] || "$pgxs/$prog" --inputdir=test --outputdir=test/out --bindir="$PGBIN" \
+		--dlpath="$($PG_CONFIG --pkglibdir)" --host="$PGHOST" --port="$PGPORT" --user=postgres \
+		--dbname="${suite}_customer_cdp" "$@" >"$log" 2>&1
+	grep -E 'FAILED|not ok' "$log"
+	[ -s test/out/regression.diffs ] && head -"${CDP_DIFF_LINES:-200}" test/out/regression.diffs
+	[ -n "${CDP_OUT:-}" ] && [ -d test/out/results ] && cp test/out/results/*.out "$CDP_OUT"
+	ok=$(grep -cE '^(test .*\.\.\. ok|ok [0-9])' "$log")
+	# whatever did not say ok failed: a server that died says nothing at all
+	[ "$ok" = $# ] || grep -qE 'FAILED|not ok' "$log" || tail -30 "$log"
+	report "$suite" "$ok" $(($# - ok))
+}
+# TAP in $log: adds to ok and bad.  A plan that was not fulfilled is a failure too.
+count_tap() {
+	o=$(grep -cE '^ok [0-9]' "$log") b=$(grep -cE '^not ok' "$log")
+	p=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$log" | tail -1)
+	[ $((o + b)) = "${p:-0}" ] || { echo "not ok - $1: $((o + b)) tests of ${p:-?} planned" | tee -a "$log"; b=$((b + 1)); }
+	ok=$((ok + o)) bad=$((bad + b))
 }
 
 for suite in $suites; do
-	log=$CDP_STAGE/$suite.log
+	log=$CDP_STAGE/$suite.log ok=0 bad=0 suite_start=$SECONDS
 	case $suite in
+	tree)
+		[ -n "$MODULES" ] && continue
+		sh test/tree.sh >"$log" 2>&1 || grep -v '^ok' "$log"
+		report tree "$(grep -c '^ok' "$log")" "$(grep -c '^not ok' "$log")" ;;
 	regress)
-		names=$(pick test/sql sql); : > "$log"
-		# core first, as its test creates nothing others need; each file makes its own database state
-		[ -n "$names" ] && "$pgxs/src/test/regress/pg_regress" --inputdir=test --outputdir=test/out --bindir="$PGBIN" \
-			--dlpath="$($PG_CONFIG --pkglibdir)" --host="$PGHOST" --port="$PGPORT" --user=postgres \
-			--dbname=contrib_regression $names >"$log" 2>&1
-		grep -E 'FAILED|not ok' "$log"; [ -s test/out/regression.diffs ] && head -${CDP_DIFF_LINES:-200} test/out/regression.diffs
-		[ -n "${CDP_OUT:-}" ] && [ -d test/out/results ] && cp test/out/results/*.out "$CDP_OUT"
-		regress_report regress "$log" ;;
+		regress regress src/test/regress/pg_regress $(pick test/sql sql) ;;
 	isolation)
-		names=$(pick test/specs spec); : > "$log"; rm -f test/out/regression.diffs
-		[ -n "$names" ] && "$pgxs/src/test/isolation/pg_isolation_regress" --inputdir=test --outputdir=test/out --bindir="$PGBIN" \
-			--dlpath="$($PG_CONFIG --pkglibdir)" --host="$PGHOST" --port="$PGPORT" --user=postgres \
-			--dbname=isolation_regression $names >"$log" 2>&1
-		grep -E 'FAILED|not ok' "$log"; [ -s test/out/regression.diffs ] && head -${CDP_DIFF_LINES:-200} test/out/regression.diffs
-		[ -n "${CDP_OUT:-}" ] && [ -d test/out/results ] && cp test/out/results/*.out "$CDP_OUT"
-		regress_report isolation "$log" ;;
+		regress isolation src/test/isolation/pg_isolation_regress $(pick test/specs spec) ;;
 	pgtap)
-		names=$(pick test/pgtap sql | sed 's,.*,test/pgtap/&.sql,'); ok=0 bad=0
-		psql -Xqc 'CREATE DATABASE pgtap' && psql -Xq -d pgtap -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION pgtap' \
+		names=$(pick test/pgtap sql)
+		[ -z "$names" ] || psql -Xqc 'CREATE DATABASE pgtap' && psql -Xq -d pgtap -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION pgtap' \
 			-c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()' || bad=1
 		for f in $names; do
-			psql -XAtq -v ON_ERROR_STOP=1 -d pgtap -f "$f" >"$log" 2>&1 || { echo "not ok - $f stopped" >>"$log"; }
-			# a plan that was not fulfilled is a failure too
-			grep -E '^(not ok|# Looks like)|ERROR' "$log" | sed "s,^,$f: ,"
-			grep -E '^#' "$log" | head -40
-			ok=$((ok + $(grep -cE '^ok [0-9]' "$log"))); bad=$((bad + $(grep -cE '^(not ok|# Looks like)' "$log")))
+			psql -XAtq -v ON_ERROR_STOP=1 -d pgtap -f "test/pgtap/$f.sql" >"$log" 2>&1 || echo "not ok - stopped" >>"$log"
+			count_tap "$f"
+			grep -E '^(not ok|#)|ERROR|HINT' "$log" | head -60 | sed "s,^,$f: ,"
 		done
 		report pgtap $ok $bad ;;
 	tap)
-		names=$(pick test/t pl | sed 's,.*,test/t/&.pl,'); ok=0 bad=0
-		for f in $names; do
+		for f in $(pick test/t pl); do
 			PERL5LIB=$pgxs/src/test/perl:$CDP_STAGE/src/test/perl TESTDIR=$PWD/test/out PG_REGRESS=$pgxs/src/test/regress/pg_regress \
 			TESTDATADIR=$PWD/test/out/tmp_check TESTLOGDIR=$PWD/test/out/tmp_check/log \
-			timeout ${CDP_TAP_TIMEOUT:-600} perl "$f" >"$log" 2>&1 || { grep -q '^not ok' "$log" || echo "not ok - $f stopped" >>"$log"; }
-			grep -E '^not ok' "$log" >/dev/null && { echo "$f:"; tail -60 "$log"; }
-			ok=$((ok + $(grep -cE '^ok [0-9]' "$log"))); bad=$((bad + $(grep -cE '^not ok' "$log")))
+			timeout "${CDP_TAP_TIMEOUT:-600}" perl "test/t/$f.pl" >"$log" 2>&1 ||
+				grep -q '^not ok' "$log" || echo "not ok - $f stopped" >>"$log"
+			# a file that skips itself as a whole ("1..0 # SKIP why") says so
+			sed -n "s/^1\.\.0 # \(SKIP.*\)/$f: \1/p" "$log"
+			grep -q '^not ok' "$log" && { echo "$f:"; tail -60 "$log"; }
+			count_tap "$f"
 		done
 		report tap $ok $bad ;;
 	upgrade)
 		[ -n "$MODULES" ] && continue
-		sh test/upgrade/run.sh >"$log" 2>&1 || { echo "not ok" >>"$log"; cat "$log"; }
+		bash test/upgrade/run.sh >"$log" 2>&1 || { grep -q '^not ok' "$log" || echo "not ok - stopped" >>"$log"; cat "$log"; }
 		report upgrade "$(grep -c '^ok' "$log")" "$(grep -c '^not ok' "$log")" ;;
+	bench)
+		# one after the other, each in a database of its own that has the extension and its tables
+		for f in $(pick test/bench sh); do
+			echo "== $f"
+			psql -Xqc "CREATE DATABASE bench_$f" -c "CHECKPOINT" &&
+			psql -Xq -d "bench_$f" -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()' &&
+			PGDATABASE=bench_$f bash "test/bench/$f.sh" && ok=$((ok + 1)) || bad=$((bad + 1))
+			psql -Xqc "DROP DATABASE bench_$f"
+		done
+		report bench $ok $bad ;;
 	*)	echo "unknown suite $suite" >&2; exit 2 ;;
 	esac
 done
+
+case $mode in
+coverage)
+	cluster_stop "$CDP_STAGE"
+	bash test/coverage.sh || failed=$((failed + 1)) ;;
+valgrind)
+	cluster_stop "$CDP_STAGE"
+	valgrind_report "$CDP_STAGE" || failed=$((failed + 1)) ;;
+esac
+[ "$(wc -w <<<"$suites")" = 1 ] || printf '\n%s' "$summary"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ] && [ $passed -gt 0 ]

@@ -1,0 +1,30 @@
+#!/bin/sh
+# What can be said about the tree without a server: every module has its room, META.json holds what PGXN asks for.
+# Run in the top directory; prints TAP without numbers.
+rc=0
+check() {	# TITLE, complaints on stdin
+	complaints=$(cat)
+	if [ -z "$complaints" ]; then echo "ok - $1"; else echo "not ok - $1"; echo "$complaints" | sed 's/^/#   /'; rc=1; fi
+}
+modules=$(sed -n 's/^CDP_MODULES *= *//p' Makefile)
+
+for f in sql/*.sql; do
+	n=$(basename "$f" .sql)
+	case $n in guard|*--*) continue;; esac
+	case " $modules " in *" $n "*) ;; *) echo "sql/$n.sql is not in CDP_MODULES";; esac
+	ls test/sql/"$n".sql test/sql/"$n"_*.sql 2>/dev/null | grep -q . || echo "sql/$n.sql has no test: test/sql/$n.sql or ${n}_TOPIC.sql"
+	# a topic of a module (value_rfm) may live on the module's page
+	[ -f "doc/$n.md" ] || [ -f "doc/${n%%_*}.md" ] || echo "sql/$n.sql has no page doc/$n.md"
+done | check 'every sql/NAME.sql is in the module list and has its test and its page'
+for n in $modules; do [ -f "sql/$n.sql" ] || echo "sql/$n.sql is missing"; done | check 'every module of the list has its file'
+for f in test/sql/*.sql; do n=$(basename "$f" .sql); [ -f "expected/$n.out" ] || echo "expected/$n.out is missing"; done |
+	check 'every regress file has its expected answer'
+for f in test/specs/*.spec; do n=$(basename "$f" .spec); [ -f "expected/$n.out" ] || echo "expected/$n.out is missing"; done |
+	check 'every isolation spec has its expected answer'
+for f in expected/*.out; do n=$(basename "$f" .out); [ -f "test/sql/$n.sql" ] || [ -f "test/specs/$n.spec" ] || echo "$f belongs to nothing"; done |
+	check 'every expected answer belongs to a test'
+wc -l src/*.[ch] | awk '$2 != "total" && $1 > 800 {print $2 ": " $1 " lines; split it by topic"}' | check 'no C file is longer than 800 lines'
+grep -n 'PG_VERSION_NUM' src/*.[ch] | grep -v -e '^src/cdp_compat.h:' -e PG_MODULE_MAGIC -e '^src/customer_cdp.c:' |
+	check 'version differences stand in cdp_compat.h only'
+perl test/meta.pl 2>&1 | check 'META.json holds what PGXN asks for and agrees with the control file'
+exit $rc

@@ -10,9 +10,9 @@ PG_CPPFLAGS = -I$(CURDIR)/src -DCDP_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare $(CDP_CFLAGS)
 SHLIB_LINK  = $(CDP_LDFLAGS)
 
-UPDATES     = $(patsubst sql/upgrade/%,sql/$(EXTENSION)--%,$(wildcard sql/upgrade/*--$(EXTVERSION).sql))
-# a frozen release script is data; the script of the version under work is built
+# a frozen release script is data; the script of the version under work is built, and one update from every release
 DATA        = $(filter-out sql/release/$(EXTENSION)--$(EXTVERSION).sql,$(wildcard sql/release/*.sql))
+UPDATES     = $(DATA:sql/release/%.sql=sql/%--$(EXTVERSION).sql)
 DATA_built  = sql/$(EXTENSION)--$(EXTVERSION).sql $(UPDATES)
 DOCS        = $(wildcard doc/*.md)
 
@@ -36,6 +36,6 @@ endif
 SQL_SOURCES = $(CDP_MODULES:%=sql/%.sql) sql/assemble.sh sql/guard.sql Makefile $(EXTENSION).control $(wildcard sql/upgrade/*.sql)
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_SOURCES)
 	sh sql/assemble.sh install $(EXTVERSION) $(CDP_MODULES) > $@
-sql/$(EXTENSION)--%--$(EXTVERSION).sql: sql/upgrade/%--$(EXTVERSION).sql $(SQL_SOURCES)
-	sh sql/assemble.sh update $(EXTVERSION) $(CDP_MODULES) > $@
+sql/$(EXTENSION)--%--$(EXTVERSION).sql: sql/release/$(EXTENSION)--%.sql $(SQL_SOURCES)
+	sh sql/assemble.sh update $* $(EXTVERSION) $(CDP_MODULES) > $@
 $(OBJS): $(wildcard src/*.h) $(EXTENSION).control

@@ -1,5 +1,12 @@
 #!/bin/sh
-# Build an extension script from the module files.  Usage: assemble.sh install|update NEW MODULE...
+# Build an extension script from the module files.  Usage: assemble.sh install NEW MODULE...
+#                                                         assemble.sh update OLD NEW MODULE...
+#
+# Every release can be updated to NEW in one script: sql/upgrade/A--B.sql holds by hand what one step needs, and the
+# chain of steps from OLD to NEW is followed.  A step has the sections
+#   @drop    what must leave before the new code can come (a function whose result type changes, an old overload)
+#   @bind    operators, operator classes and casts that are new in B
+#   @data    what cdp.migrate() has to do to tables of A before the modules' own @data runs
 #
 # A module file sql/NAME.sql has these sections, in any order:
 #   @code    functions, types, aggregates: members of the extension, rewritten by every script
@@ -12,7 +19,9 @@
 set -eu
 section() { want=$1; shift
 	for f in "$@"; do awk -v want="@$want" '/^-- @[a-z]+/ {on = ($2 == want); next} on' "$f"; done; }
-mode=$1; new=$2; shift 2
+mode=$1; shift
+old=; if [ "$mode" = update ]; then old=$1; shift; fi
+new=$1; shift
 mods=; for m in "$@"; do mods="$mods sql/$m.sql"; done
 steps=$(ls sql/upgrade/*.sql 2>/dev/null | sort -V || true)
 
@@ -57,7 +66,16 @@ if [ "$mode" = install ]; then
 	migrate | sed '1s/ OR REPLACE / /'
 	section bind $mods
 else
+	# the steps from old to new, in order
+	chain=; at=$old
+	while [ "$at" != "$new" ]; do
+		step=
+		for s in $steps; do case $s in */"$at"--*.sql) step=$s;; esac; done
+		[ -n "$step" ] || { echo "assemble.sh: sql/upgrade has no step from $at" >&2; exit 1; }
+		chain="$chain $step"; at=$(basename "$step" .sql); at=${at##*--}
+	done
+	section drop $chain
 	section code $mods; access; migrate
-	for s in $steps; do case $s in *--$new.sql) section bind "$s";; esac; done
+	section bind $chain
 fi
 echo 'SELECT cdp._member_rights();'

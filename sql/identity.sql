@@ -2,8 +2,43 @@
 -- C: src/identity.c  Page: doc/identity.md  Tests: test/sql/identity.sql
 
 -- @code
+CREATE OR REPLACE FUNCTION cdp.identify(identifiers jsonb, traits jsonb DEFAULT '{}', source text DEFAULT NULL,
+	occurred_at timestamptz DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_identify_sql';
+COMMENT ON FUNCTION cdp.identify(jsonb, jsonb, text, timestamptz) IS 'One stable customer id for whatever identifiers an application has. identifiers: {"kind": "value" or ["value", …]}, kinds are rows of cdp.identifier_kind; JSON null and blank count as not given, values the kind''s normaliser refuses are dropped. traits: object of attributes, the newest occurred_at wins, JSON null is not given. source: who says so. occurred_at: when, default cdp.now(). Known identifiers cost index probes and write nothing; identifiers of two customers make them one, the older id stays. Errors: LC101 no usable identifier, 22004 NULL identifiers, 22023 malformed or unknown kind, 54000 more than 32 values or one over 512 bytes, 25006 read-only.';
+
+CREATE OR REPLACE FUNCTION cdp.identify_many(items jsonb, on_error text DEFAULT 'raise')
+	RETURNS TABLE (ord int, profile_id bigint, customer_id bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_identify_many';
+COMMENT ON FUNCTION cdp.identify_many(jsonb, text) IS 'identify() for a batch of up to 100,000 items [{"identifiers": {…}, "traits": {…}, "source": …, "occurred_at": …}, …] in one transaction and one lock order; the result equals identify() item by item. ord counts from 1; profile_id is the origin profile of the strongest identifier, under which facts are stored. on_error: raise (first bad item, its number in the detail) or skip (NULL ids for it). Errors as identify().';
+
+CREATE OR REPLACE FUNCTION cdp._identify_rows(identifiers jsonb[], traits jsonb[], source text, occurred_ats timestamptz[])
+	RETURNS TABLE (ord int, profile_id bigint, customer_id bigint, sqlstate text, message text, hint text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_identify_rows';
+COMMENT ON FUNCTION cdp._identify_rows(jsonb[], jsonb[], text, timestamptz[]) IS 'internal: identify for sets; bad elements come back with their reason instead of raising';
+
+CREATE OR REPLACE FUNCTION cdp.resolve(kind text, value text) RETURNS bigint
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_resolve';
+COMMENT ON FUNCTION cdp.resolve(text, text) IS 'The customer id who has this identifier now, after normalising the value; NULL when nobody has, or when an argument is NULL. Errors: 22023 unknown kind.';
+
+CREATE OR REPLACE FUNCTION cdp.customer_id(profile_id bigint) RETURNS bigint
+	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 20 AS 'MODULE_PATHNAME', 'cdp_customer_id';
+COMMENT ON FUNCTION cdp.customer_id(bigint) IS 'The One ID of a profile: the customer it was merged into, or itself. Any id that ever was a customer answers. NULL for NULL.';
+
+CREATE OR REPLACE FUNCTION cdp._customers_changed(winner bigint, loser bigint, action text) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_customers_changed_sql';
+COMMENT ON FUNCTION cdp._customers_changed(bigint, bigint, text) IS 'internal: tells the modules, in their order, that two customers became one (merge) or two again (unmerge); called when the alias rows already show it';
+
+CREATE OR REPLACE FUNCTION cdp._guard_alias() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'cdp_guard_alias';
+COMMENT ON FUNCTION cdp._guard_alias() IS 'internal: refuses writes to cdp.profile_alias that do not come from identity';
 
 -- @access
+('function', 'identify', 'EXECUTE', '{application,operator}'),
+('function', 'identify_many', 'EXECUTE', '{application,operator}'),
+('function', 'resolve', 'EXECUTE', '{application,operator}'),
+('function', 'customer_id', 'EXECUTE', '{reader,application}'),
+('table', 'customer', 'SELECT', '{reader,application}'),
 ('table', 'identifier_kind', 'SELECT, INSERT, UPDATE, DELETE', '{operator}'),
 ('table', 'profile', 'SELECT', '{operator}'),
 ('table', 'profile_alias', 'SELECT', '{reader}'),
@@ -52,6 +87,8 @@ PERFORM cdp._ensure_table('profile_alias', $t$ (
 	CHECK (profile_id <> customer_id)
 ) $t$);
 CREATE INDEX IF NOT EXISTS profile_alias_customer_id ON cdp.profile_alias (customer_id);
+CREATE OR REPLACE TRIGGER profile_alias_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.profile_alias
+	FOR EACH STATEMENT EXECUTE FUNCTION cdp._guard_alias();
 COMMENT ON TABLE cdp.profile_alias IS 'Merged profile to One ID; sparse (a profile of its own has no row), depth 1 always. Only identity writes it.';
 
 PERFORM cdp._ensure_table('identity_link', $t$ (
@@ -124,3 +161,64 @@ INSERT INTO cdp.identifier_kind (kind, priority, normalizer, own_profile, blocke
 	ON CONFLICT (kind) DO NOTHING;
 
 -- @view
+CREATE OR REPLACE FUNCTION cdp._put_traits(profile_ids bigint[], traits jsonb[], sources text[], observed_ats timestamptz[]) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
+AS $$
+-- Keep the last value per profile, trait and source, and the newest of these in profile.traits.  A value that is
+-- already the surviving one is not written again.
+DECLARE
+	changed bigint[];
+BEGIN
+	WITH given AS (
+		SELECT DISTINCT ON (u.profile_id, t.key, coalesce(u.source, ''))
+			u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at
+		FROM unnest(profile_ids, traits, sources, observed_ats) WITH ORDINALITY u(profile_id, traits, source, at, ord)
+		CROSS JOIN LATERAL jsonb_each(u.traits) t
+		WHERE t.value <> 'null'
+		ORDER BY u.profile_id, t.key, coalesce(u.source, ''), u.at DESC, u.ord DESC
+	), written AS (
+		INSERT INTO cdp.profile_trait AS pt (profile_id, trait, source, value, observed_at)
+		SELECT g.profile_id, g.trait, g.source, g.value, g.at FROM given g
+		JOIN cdp.profile p USING (profile_id)
+		LEFT JOIN cdp.profile_trait o ON (o.profile_id, o.trait, o.source) = (g.profile_id, g.trait, g.source)
+		WHERE o.observed_at IS NULL
+		   OR (o.observed_at <= g.at AND (o.value <> g.value OR p.traits -> g.trait IS DISTINCT FROM g.value))
+		ORDER BY g.profile_id, g.trait, g.source
+		ON CONFLICT (profile_id, trait, source) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at
+			WHERE pt.observed_at <= excluded.observed_at
+		RETURNING pt.profile_id
+	)
+	SELECT array_agg(DISTINCT w.profile_id) INTO changed FROM written w;
+	IF changed IS NOT NULL THEN
+		PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (changed) ORDER BY p.profile_id FOR NO KEY UPDATE;
+		UPDATE cdp.profile p SET traits = s.traits
+		FROM (SELECT n.profile_id, coalesce(jsonb_object_agg(n.trait, n.value) FILTER (WHERE n.value <> 'null'), '{}') AS traits
+		      FROM (SELECT DISTINCT ON (t.profile_id, t.trait) t.profile_id, t.trait, t.value FROM cdp.profile_trait t
+		            WHERE t.profile_id = ANY (changed)
+		            ORDER BY t.profile_id, t.trait, t.observed_at DESC, t.source) n
+		      GROUP BY n.profile_id) s
+		WHERE p.profile_id = s.profile_id AND p.traits <> s.traits;
+	END IF;
+END $$;
+COMMENT ON FUNCTION cdp._put_traits(bigint[], jsonb[], text[], timestamptz[]) IS 'internal: records traits of profiles with their source and time; the newest value survives';
+
+CREATE OR REPLACE VIEW cdp.customer AS
+SELECT p.profile_id AS customer_id,
+	CASE WHEN m.profile_ids IS NULL THEN p.created_at ELSE least(p.created_at, m.created_at) END AS created_at,
+	CASE WHEN m.profile_ids IS NULL THEN p.traits ELSE coalesce(s.traits, '{}') END AS traits,
+	p.profile_id || coalesce(m.profile_ids, '{}') AS profile_ids,
+	greatest((SELECT max(t.observed_at) FROM cdp.profile_trait t WHERE t.profile_id = ANY (p.profile_id || m.profile_ids)),
+		p.created_at) AS updated_at
+FROM cdp.profile p
+LEFT JOIN LATERAL (
+	SELECT array_agg(a.profile_id ORDER BY a.profile_id) AS profile_ids, min(o.created_at) AS created_at
+	FROM cdp.profile_alias a JOIN cdp.profile o ON o.profile_id = a.profile_id WHERE a.customer_id = p.profile_id
+) m ON true
+LEFT JOIN LATERAL (
+	SELECT jsonb_object_agg(n.trait, n.value) FILTER (WHERE n.value <> 'null') AS traits
+	FROM (SELECT DISTINCT ON (t.trait) t.trait, t.value FROM cdp.profile_trait t
+	      WHERE t.profile_id = ANY (p.profile_id || m.profile_ids)
+	      ORDER BY t.trait, t.observed_at DESC, t.source, t.profile_id) n
+) s ON m.profile_ids IS NOT NULL
+WHERE NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = p.profile_id);
+COMMENT ON VIEW cdp.customer IS 'One row per One ID: customer_id, created_at (first sighting), traits (newest value of each over all profiles), profile_ids (the One ID first), updated_at.';

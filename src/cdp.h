@@ -26,7 +26,6 @@
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
-extern void cdp_identity_init(void);
 extern void cdp_event_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
@@ -38,6 +37,9 @@ extern int	cdp_backfill_inline_rows;
 
 /* the clock: setting cdp.now, or the transaction's start */
 extern TimestampTz cdp_now_value(void);
+
+/* a moment in text; false when there is none in it */
+extern bool cdp_parse_moment(const char *text, TimestampTz *result);
 
 /* calendar rules: the zone of setting cdp.timezone */
 extern struct pg_tz *cdp_zone(void);
@@ -71,6 +73,10 @@ extern Oid	cdp_relation(const char *name);
  * statement runs with search_path = pg_catalog, pg_temp.
  */
 extern SPIPlanPtr cdp_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types);
+/* planned once for all values: index probes by key */
+extern SPIPlanPtr cdp_plan_generic(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types);
+/* planned anew each time: arrays whose size decides the plan */
+extern SPIPlanPtr cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types);
 
 /*
  * Caches of rule tables.  The trigger function cdp._rules_changed() tells

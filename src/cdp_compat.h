@@ -7,8 +7,10 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
+#include "utils/regproc.h"
 
 #if PG_VERSION_NUM < 150000
 #error "customer_cdp needs PostgreSQL 15 or newer"
@@ -19,7 +21,6 @@
 #else
 /* settings own malloc'ed memory; 16 gave the allocator a name */
 #define guc_malloc(elevel, size)	malloc(size)
-#define guc_free(ptr)				free(ptr)
 #endif
 
 /* 16 tells more about what is wrong with a date; we only ask whether it is right */
@@ -33,6 +34,28 @@ cdp_decode_datetime(char **field, int *ftype, int nf, int *dtype,
 	return DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tz, &extra);
 #else
 	return DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tz);
+#endif
+}
+
+/* 18 counts index searches for EXPLAIN */
+static inline IndexScanDesc
+cdp_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* 16 can report a bad name without raising */
+static inline List *
+cdp_qualified_name(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(name, NULL);
+#else
+	return stringToQualifiedNameList(name);
 #endif
 }
 

@@ -96,19 +96,57 @@ is_iso_moment(const char *s)
 	return strlen(zonepart) >= 2;
 }
 
-static bool
-check_now(char **newval, void **extra, GucSource source)
+/*
+ * A moment as people and machines write it, without raising.  Without an
+ * offset it is read in cdp.timezone, never in the session's TimeZone.  Words
+ * that depend on the wall clock ('now', 'tomorrow') are refused.
+ */
+bool
+cdp_parse_moment(const char *text, TimestampTz *result)
 {
-	TimestampTz *at;
-	fsec_t		fsec;
 	struct pg_tm tm;
+	fsec_t		fsec;
 	int			tz,
 				dtype,
-				nf,
-				dterr;
+				nf;
 	char	   *field[MAXDATEFIELDS];
 	int			ftype[MAXDATEFIELDS];
 	char		workbuf[MAXDATELEN + MAXDATEFIELDS];
+
+	if (pg_strcasecmp(text, "infinity") == 0 || pg_strcasecmp(text, "-infinity") == 0)
+	{
+		if (text[0] == '-')
+			TIMESTAMP_NOBEGIN(*result);
+		else
+			TIMESTAMP_NOEND(*result);
+		return true;
+	}
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	if (ParseDateTime(text, workbuf, sizeof(workbuf), field, ftype, MAXDATEFIELDS, &nf) != 0)
+		return false;
+	/* without a place for the zone the decoder refuses whoever names one */
+	if (cdp_decode_datetime(field, ftype, nf, &dtype, &tm, &fsec, NULL) == 0)
+	{
+		if (dtype != DTK_DATE)
+			return false;
+		tz = DetermineTimeZoneOffset(&tm, zone);
+	}
+	else
+	{
+		if (ParseDateTime(text, workbuf, sizeof(workbuf), field, ftype, MAXDATEFIELDS, &nf) != 0 ||
+			cdp_decode_datetime(field, ftype, nf, &dtype, &tm, &fsec, &tz) != 0 ||
+			dtype != DTK_DATE)
+			return false;
+	}
+	return tm2timestamp(&tm, fsec, &tz, result) == 0;
+}
+
+static bool
+check_now(char **newval, void **extra, GucSource source)
+{
+	TimestampTz at;
+
 	if (*newval == NULL || (*newval)[0] == '\0')
 		return true;
 	if (!is_iso_moment(*newval))
@@ -117,19 +155,15 @@ check_now(char **newval, void **extra, GucSource source)
 		GUC_check_errhint("For example '2026-03-01 09:00:00+08'.");
 		return false;
 	}
-	dterr = ParseDateTime(*newval, workbuf, sizeof(workbuf), field, ftype, MAXDATEFIELDS, &nf);
-	if (dterr == 0)
-		dterr = cdp_decode_datetime(field, ftype, nf, &dtype, &tm, &fsec, &tz);
-	at = (TimestampTz *) guc_malloc(LOG, sizeof(TimestampTz));
-	if (at == NULL)
-		return false;
-	if (dterr != 0 || dtype != DTK_DATE || tm2timestamp(&tm, fsec, &tz, at) != 0)
+	if (!cdp_parse_moment(*newval, &at))
 	{
-		guc_free(at);
 		GUC_check_errdetail("There is no such moment in the calendar.");
 		return false;
 	}
-	*extra = at;
+	*extra = guc_malloc(LOG, sizeof(TimestampTz));
+	if (*extra == NULL)
+		return false;
+	*(TimestampTz *) *extra = at;
 	return true;
 }
 
@@ -218,15 +252,15 @@ cdp_watch_rules(Oid relid)
 void
 cdp_core_init(void)
 {
+	DefineCustomStringVariable("cdp.timezone",
+							   "Time zone of calendar rules: days, birthdays, quiet hours, month ends.",
+							   NULL, &cdp_timezone_setting, "Asia/Shanghai", PGC_USERSET, 0,
+							   check_timezone, assign_timezone, NULL);
 	DefineCustomStringVariable("cdp.now",
 							   "Moment that cdp.now() answers, for simulation, tests and replays.",
 							   "Empty: the start of the transaction. ISO 8601 with offset.",
 							   &cdp_now_setting, "", PGC_SUSET, 0,
 							   check_now, assign_now, NULL);
-	DefineCustomStringVariable("cdp.timezone",
-							   "Time zone of calendar rules: days, birthdays, quiet hours, month ends.",
-							   NULL, &cdp_timezone_setting, "Asia/Shanghai", PGC_USERSET, 0,
-							   check_timezone, assign_timezone, NULL);
 	DefineCustomIntVariable("cdp.dedupe_window",
 							"How long the message_id of a tracked event is remembered.",
 							NULL, &cdp_dedupe_window, 30 * SECS_PER_DAY, 0, INT_MAX,
@@ -384,12 +418,12 @@ cdp_end(CdpVerb *verb)
 	SetUserIdAndSecContext(verb->userid, verb->sec_context);
 }
 
-SPIPlanPtr
-cdp_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
+static SPIPlanPtr
+keep_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types, int options)
 {
 	if (*slot == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, types));
+		SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, unconstify(Oid *, types), options);
 
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -398,6 +432,24 @@ cdp_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
 		*slot = plan;
 	}
 	return *slot;
+}
+
+SPIPlanPtr
+cdp_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
+{
+	return keep_plan(slot, sql, nargs, types, 0);
+}
+
+SPIPlanPtr
+cdp_plan_generic(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
+{
+	return keep_plan(slot, sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+}
+
+SPIPlanPtr
+cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
+{
+	return keep_plan(slot, sql, nargs, types, CURSOR_OPT_CUSTOM_PLAN);
 }
 
 /*

@@ -23,7 +23,6 @@ void
 _PG_init(void)
 {
 	cdp_core_init();
-	cdp_identity_init();
 	cdp_event_init();
 	MarkGUCPrefixReserved("cdp");
 }

@@ -50,6 +50,11 @@ resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
 	kind->function = LookupFuncName(cdp_qualified_name(name), -1, NULL, false);
 	fmgr_info(kind->function, &flinfo);
 	kind->soft = cdp_soft_normalizer(flinfo.fn_addr);
+	if (kind->soft == NULL && flinfo.fn_nargs != (kind->policy ? 2 : 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("normalizer of kind \"%s\" must take one text argument, or two with a policy", kind->kind),
+				 errhint("Change the normalizer of the kind in cdp.identifier_kind.")));
 }
 
 /* Read the table again when somebody changed it. */

@@ -304,9 +304,10 @@ write_reject(CdpEventItem *item, bool permanent)
 		nulls[i] = isnull[i] ? 'n' : ' ';
 	cdp_plan_generic(&plan,
 					 "INSERT INTO cdp.event_reject (ord, name, status, sqlstate, reason, event_id, received_at, permanent, item)"
-					 " VALUES ($1, $2, $3, $4, $5, $6, $7, $16, coalesce($8, jsonb_strip_nulls(jsonb_build_object("
-					 "  'identifiers', $9, 'name', $2, 'properties', $10, 'occurred_at', $11, 'message_id', $12,"
-					 "  'source', $13, 'channel', $14, 'traits', $15))))",
+					 " VALUES ($1, $2, $3, $4, $5, $6, $7, $16, coalesce($8,"
+					 " (SELECT jsonb_object_agg(key, value) FROM jsonb_each(jsonb_build_object("
+					 "   'identifiers', $9, 'name', $2, 'properties', $10, 'occurred_at', $11, 'message_id', $12,"
+					 "   'source', $13, 'channel', $14, 'traits', $15)) WHERE value <> 'null')))",
 					 16, types);
 	if (SPI_execute_plan(plan, args, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not keep a rejected event");

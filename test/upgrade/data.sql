@@ -1,8 +1,9 @@
 -- Rows for the check that no way to this version loses or doubles any.
-INSERT INTO cdp.profile (traits) SELECT jsonb_build_object('name', '客户 ' || i) FROM generate_series(1, 50) i;
-INSERT INTO cdp.identifier (kind, value, profile_id, first_seen, last_seen)
-	SELECT 'member_id', 'm-' || profile_id, profile_id, cdp.now(), cdp.now() FROM cdp.profile;
-INSERT INTO cdp.profile_alias (profile_id, customer_id) SELECT profile_id, profile_id - 1 FROM cdp.profile WHERE profile_id % 10 = 0;
-INSERT INTO cdp.event (profile_id, name, occurred_at, properties)
-	SELECT profile_id, 'Product Viewed', cdp.now() - n * interval '17 days', jsonb_build_object('n', n)
-	FROM cdp.profile, generate_series(1, 10) n;
+SELECT count(cdp.identify(jsonb_build_object('anonymous_id', 'c-' || i), jsonb_build_object('name', '客户 ' || i)))
+	FROM generate_series(1, 50) i;
+-- every fifth cookie logs in: two profiles, one customer
+SELECT count(cdp.identify(jsonb_build_object('anonymous_id', 'c-' || i, 'member_id', 'm-' || i), '{}', 'shop'))
+	FROM generate_series(5, 50, 5) i;
+SELECT sum(cdp.track_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('anonymous_id', 'c-' || i),
+	'name', 'Page Viewed', 'message_id', i || '/' || n, 'occurred_at', cdp.now() - n * interval '17 days', 'properties', jsonb_build_object('n', n)))
+	FROM generate_series(1, 50) i))) FROM generate_series(1, 10) n;

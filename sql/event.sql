@@ -20,6 +20,11 @@ CREATE OR REPLACE FUNCTION cdp._retry_reject(item jsonb, event_id bigint, receiv
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_retry_reject';
 COMMENT ON FUNCTION cdp._retry_reject(jsonb, bigint, timestamptz, boolean) IS 'internal: tries a kept item again under its old id and time; NULL when it was taken, else why not';
 
+CREATE OR REPLACE FUNCTION cdp._insert_events(profile_ids bigint[], names text[], occurred_ats timestamptz[],
+	properties jsonb[], message_ids text[], sources text[], channels text[], permanent boolean) RETURNS bigint
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_insert_events';
+COMMENT ON FUNCTION cdp._insert_events(bigint[], text[], timestamptz[], jsonb[], text[], text[], text[], boolean) IS 'internal: writes events whose profiles are known, each (source, message_id) once, received now; permanent: the keys are never pruned. Answers the number of new events. Runs with the rights of its caller.';
+
 -- @access
 ('function', 'track', 'EXECUTE', '{application}'),
 ('function', 'track_many', 'EXECUTE', '{application}'),
@@ -136,56 +141,6 @@ INSERT INTO cdp.event_schema (name, required, properties, traits, description) V
 	ON CONFLICT (name) DO NOTHING;
 
 -- @view
-CREATE OR REPLACE FUNCTION cdp._write_events(event_ids bigint[], profile_ids bigint[], names text[], occurred_ats timestamptz[],
-	received_ats timestamptz[], properties jsonb[], message_ids text[], sources text[], channels text[], permanent boolean) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
-AS $$
--- One statement for all rows.  A row without message_id is always new; of rows that share (source, message_id) the
--- first wins.  A key older than the window that pruning has not reached yet is taken over.
-DECLARE
-	cutoff timestamptz := cdp.now() - current_setting('cdp.dedupe_window')::interval;
-	n bigint;
-BEGIN
-	WITH item AS (
-		SELECT u.*
-		FROM unnest(event_ids, profile_ids, names, occurred_ats, received_ats, properties, message_ids, sources, channels)
-			WITH ORDINALITY AS u(event_id, profile_id, name, occurred_at, received_at, props, message_id, source, channel, ord)
-	), keyed AS (
-		SELECT DISTINCT ON (coalesce(i.source, ''), i.message_id)
-			coalesce(i.source, '') AS source, i.message_id, i.event_id, i.received_at
-		FROM item i WHERE i.message_id IS NOT NULL
-		ORDER BY coalesce(i.source, ''), i.message_id, i.ord
-	), fresh AS (
-		INSERT INTO cdp.event_key AS k (source, message_id, event_id, received_at, permanent)
-		SELECT d.source, d.message_id, d.event_id, d.received_at, _write_events.permanent FROM keyed d
-		ORDER BY d.source, d.message_id
-		ON CONFLICT (source, message_id) DO UPDATE SET event_id = excluded.event_id,
-			received_at = excluded.received_at, permanent = excluded.permanent
-			WHERE NOT k.permanent AND k.received_at < cutoff
-		RETURNING k.event_id
-	)
-	INSERT INTO cdp.event (event_id, profile_id, name, occurred_at, received_at, properties, message_id, source, channel)
-	SELECT i.event_id, i.profile_id, i.name, i.occurred_at, i.received_at, coalesce(i.props, '{}'), i.message_id, i.source, i.channel
-	FROM item i LEFT JOIN fresh f USING (event_id)
-	WHERE i.message_id IS NULL OR f.event_id IS NOT NULL;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END $$;
-COMMENT ON FUNCTION cdp._write_events(bigint[], bigint[], text[], timestamptz[], timestamptz[], jsonb[], text[], text[], text[], boolean) IS 'internal: writes events whose profiles are known, each (source, message_id) once; permanent: the keys are never pruned. Answers the number of new events.';
-
-CREATE OR REPLACE FUNCTION cdp._insert_events(profile_ids bigint[], names text[], occurred_ats timestamptz[],
-	properties jsonb[], message_ids text[], sources text[], channels text[], permanent boolean) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN cdp._write_events(
-		(SELECT array_agg(nextval('cdp.event_event_id_seq')) FROM generate_series(1, cardinality(profile_ids))),
-		profile_ids, names, occurred_ats,
-		(SELECT array_agg(cdp.now()) FROM generate_series(1, cardinality(profile_ids))),
-		properties, message_ids, sources, channels, permanent);
-END $$;
-COMMENT ON FUNCTION cdp._insert_events(bigint[], text[], timestamptz[], jsonb[], text[], text[], text[], boolean) IS 'internal: _write_events with new ids, received now';
-
 CREATE OR REPLACE FUNCTION cdp.retry_rejects(name text DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

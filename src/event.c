@@ -20,7 +20,7 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
-#include "utils/array.h"
+#include "rows.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -218,54 +218,146 @@ write_one(CdpEventItem *item, bool permanent)
 	return 1;
 }
 
-static int64
-write_many(CdpEventItem **items, int n, bool permanent)
+static int
+compare_keys(const void *x, const void *y)
+{
+	const CdpEventItem *a = *(CdpEventItem *const *) x;
+	const CdpEventItem *b = *(CdpEventItem *const *) y;
+	int			cmp = strcmp(a->who.source ? a->who.source : "", b->who.source ? b->who.source : "");
+
+	if (cmp == 0)
+		cmp = strcmp(a->message_id, b->message_id);
+	/* of equal messages the first wins */
+	return cmp != 0 ? cmp : (a < b ? -1 : a > b);
+}
+
+static bool
+same_key(const CdpEventItem *a, const CdpEventItem *b)
+{
+	return strcmp(a->message_id, b->message_id) == 0 &&
+		strcmp(a->who.source ? a->who.source : "", b->who.source ? b->who.source : "") == 0;
+}
+
+/*
+ * Write the keys of those that have one, sorted, so that two batches never
+ * wait for each other in a circle; is_new is set for those whose key was not
+ * known.  A key older than the window that pruning has not reached yet is
+ * taken over.
+ */
+static void
+write_keys(CdpEventItem **keyed, int n, bool permanent)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid types[10] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-		JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID};
-	static const Oid elem[9] = {INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		JSONBOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		args[10];
-	Datum	   *cols[9];
-	bool	   *nulls[9];
-	int			dims[1];
-	int			lbs[1] = {1};
-	bool		null;
+	static const Oid plan_types[2] = {BOOLOID, TIMESTAMPTZOID};
+	static const char *const names[4] = {"source", "message_id", "event_id", "received_at"};
+	static const Oid types[4] = {TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID};
+	static const bool nulls[4] = {false, false, false, false};
+	CdpRows    *rows = cdp_rows_open("item_key", 4, names, types);
+	Datum		args[2];
+	int			next = 0;
 
-	for (int c = 0; c < 9; c++)
+	qsort(keyed, n, sizeof(CdpEventItem *), compare_keys);
+	for (int i = 0; i < n; i++)
 	{
-		cols[c] = palloc(sizeof(Datum) * n);
-		nulls[c] = palloc0(sizeof(bool) * n);
+		Datum		values[4];
+
+		if (i > 0 && same_key(keyed[i - 1], keyed[i]))
+			continue;
+		values[0] = CStringGetTextDatum(keyed[i]->who.source ? keyed[i]->who.source : "");
+		values[1] = CStringGetTextDatum(keyed[i]->message_id);
+		values[2] = Int64GetDatum(keyed[i]->event_id);
+		values[3] = TimestampTzGetDatum(keyed[i]->received_at);
+		cdp_rows_put(rows, values, nulls);
 	}
+	cdp_rows_publish(rows);
+	args[0] = BoolGetDatum(permanent);
+	args[1] = TimestampTzGetDatum(cdp_now_value() - (int64) cdp_dedupe_window * USECS_PER_SEC);
+	cdp_plan_generic(&plan,
+					 "INSERT INTO cdp.event_key AS k (source, message_id, event_id, received_at, permanent)"
+					 " SELECT source, message_id, event_id, received_at, $1 FROM item_key"
+					 " ON CONFLICT (source, message_id) DO UPDATE SET event_id = excluded.event_id,"
+					 "  received_at = excluded.received_at, permanent = excluded.permanent"
+					 "  WHERE NOT k.permanent AND k.received_at < $2"
+					 " RETURNING event_id",
+					 2, plan_types);
+	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
+		elog(ERROR, "could not write the keys of events");
+	cdp_rows_close(rows);
+	/* the answer comes in the order of the rows */
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+
+		while (next < n && keyed[next]->event_id != id)
+			next++;
+		if (next == n)
+			elog(ERROR, "an event key came back that was not written");
+		keyed[next++]->is_new = true;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+int64
+cdp_write_events(CdpEventItem **items, int n, bool permanent)
+{
+	static SPIPlanPtr plan = NULL;
+	static const char *const names[9] = {"event_id", "profile_id", "name", "occurred_at", "received_at",
+		"properties", "message_id", "source", "channel"};
+	static const Oid types[9] = {INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		JSONBOID, TEXTOID, TEXTOID, TEXTOID};
+	CdpEventItem **keyed;
+	CdpRows    *rows;
+	int			nkeyed = 0;
+	int64		written;
+
+	if (n == 1)
+		return write_one(items[0], permanent);
+
+	keyed = palloc(sizeof(CdpEventItem *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		items[i]->is_new = items[i]->message_id == NULL;
+		if (!items[i]->is_new)
+			keyed[nkeyed++] = items[i];
+	}
+	if (nkeyed > 0)
+		write_keys(keyed, nkeyed, permanent);
+
+	rows = cdp_rows_open("item", 9, names, types);
 	for (int i = 0; i < n; i++)
 	{
 		CdpEventItem *item = items[i];
+		Datum		values[9];
+		bool		nulls[9];
 
-		cols[0][i] = Int64GetDatum(item->event_id);
-		cols[1][i] = Int64GetDatum(item->who.profile_id);
-		cols[2][i] = CStringGetTextDatum(item->name);
-		cols[3][i] = TimestampTzGetDatum(item->who.occurred_at);
-		cols[4][i] = TimestampTzGetDatum(item->received_at);
-		cols[5][i] = item->properties ? JsonbPGetDatum(item->properties) : (Datum) 0;
-		nulls[5][i] = item->properties == NULL;
-		cols[6][i] = text_or_null(item->message_id, &nulls[6][i]);
-		cols[7][i] = text_or_null(item->who.source, &nulls[7][i]);
-		cols[8][i] = text_or_null(item->channel, &nulls[8][i]);
+		if (!item->is_new)
+			continue;
+		memset(nulls, 0, sizeof(nulls));
+		values[0] = Int64GetDatum(item->event_id);
+		values[1] = Int64GetDatum(item->who.profile_id);
+		values[2] = CStringGetTextDatum(item->name);
+		values[3] = TimestampTzGetDatum(item->who.occurred_at);
+		values[4] = TimestampTzGetDatum(item->received_at);
+		values[5] = item->properties ? JsonbPGetDatum(item->properties) : (Datum) 0;
+		nulls[5] = item->properties == NULL;
+		values[6] = text_or_null(item->message_id, &nulls[6]);
+		values[7] = text_or_null(item->who.source, &nulls[7]);
+		values[8] = text_or_null(item->channel, &nulls[8]);
+		cdp_rows_put(rows, values, nulls);
 	}
-	dims[0] = n;
-	for (int c = 0; c < 9; c++)
-	{
-		bool		byval = elem[c] == INT8OID || elem[c] == TIMESTAMPTZOID;
-
-		args[c] = PointerGetDatum(construct_md_array(cols[c], nulls[c], 1, dims, lbs, elem[c],
-													 byval ? 8 : -1, byval, byval ? TYPALIGN_DOUBLE : TYPALIGN_INT));
-	}
-	args[9] = BoolGetDatum(permanent);
-	cdp_plan(&plan, "SELECT cdp._write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10, types);
-	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
+	cdp_rows_publish(rows);
+	cdp_plan_generic(&plan,
+					 "INSERT INTO cdp.event (event_id, profile_id, name, occurred_at, received_at,"
+					 "  properties, message_id, source, channel)"
+					 " SELECT event_id, profile_id, name, occurred_at, received_at,"
+					 "  coalesce(properties, '{}'), message_id, source, channel FROM item",
+					 0, NULL);
+	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write events");
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	written = SPI_processed;
+	cdp_rows_close(rows);
+	return written;
 }
 
 /* What was not taken, with its number and the reason. */
@@ -331,7 +423,6 @@ cdp_track(CdpEventItem *items, int n, bool raise, bool keep, bool permanent)
 	CdpEventItem **good = palloc(sizeof(CdpEventItem *) * Max(n, 1));
 	CdpSighting *sightings = palloc(sizeof(CdpSighting) * Max(n, 1));
 	Oid			sequence = cdp_relation("event_event_id_seq");
-	int64		written = 0;
 	int			warnings = 0;
 	int			ngood = 0;
 	int			m = 0;
@@ -395,9 +486,5 @@ cdp_track(CdpEventItem *items, int n, bool raise, bool keep, bool permanent)
 					 n > 1 ? errdetail("Item %d of %d.", item->ord, n) : 0,
 					 errhint("%s", item->who.hint)));
 	}
-	if (m == 1)
-		written = write_one(good[0], permanent);
-	else if (m > 1)
-		written = write_many(good, m, permanent);
-	return written;
+	return m > 0 ? cdp_write_events(good, m, permanent) : 0;
 }

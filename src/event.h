@@ -46,6 +46,13 @@ typedef struct CdpEventItem
  */
 extern int64 cdp_track(CdpEventItem *items, int n, bool raise, bool keep, bool permanent);
 
+/*
+ * Write events whose profiles are known and whose event_id, received_at and
+ * occurred_at are set: each (source, message_id) once.  is_new says which
+ * were written.  Answers their number.
+ */
+extern int64 cdp_write_events(CdpEventItem **items, int n, bool permanent);
+
 /* read {"identifiers", "name", "properties", "occurred_at", "message_id", "source", "channel", "traits"} */
 extern void cdp_read_event(JsonbContainer *object, CdpEventItem *item);
 

@@ -6,11 +6,15 @@
  */
 #include "event.h"
 
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(cdp_track_sql);
 PG_FUNCTION_INFO_V1(cdp_track_many);
 PG_FUNCTION_INFO_V1(cdp_retry_reject);
+PG_FUNCTION_INFO_V1(cdp_insert_events);
 
 #define MAX_ITEMS	100000
 
@@ -144,4 +148,57 @@ cdp_retry_reject(PG_FUNCTION_ARGS)
 	if (reason == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(reason));
+}
+
+/*
+ * cdp._insert_events(profile_ids, names, occurred_ats, properties,
+ * message_ids, sources, channels, permanent) -> number of new events; runs
+ * as whoever calls it, which is a function of the tables' owner.
+ */
+Datum
+cdp_insert_events(PG_FUNCTION_ARGS)
+{
+	static const Oid types[7] = {INT8OID, TEXTOID, TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum	   *cols[7];
+	bool	   *nulls[7];
+	int			counts[7];
+	CdpEventItem *items;
+	CdpEventItem **list;
+	Oid			sequence = cdp_relation("event_event_id_seq");
+	int64		written;
+	int			n;
+
+	for (int c = 0; c < 7; c++)
+	{
+		bool		byval = types[c] == INT8OID || types[c] == TIMESTAMPTZOID;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(c), types[c], byval ? 8 : -1, byval,
+						  byval ? TYPALIGN_DOUBLE : TYPALIGN_INT, &cols[c], &nulls[c], &counts[c]);
+		if (counts[c] != counts[0])
+			elog(ERROR, "arrays of different length");
+	}
+	n = counts[0];
+	if (n == 0)
+		PG_RETURN_INT64(0);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	items = palloc0(sizeof(CdpEventItem) * n);
+	list = palloc(sizeof(CdpEventItem *) * n);
+	for (int i = 0; i < n; i++)
+	{
+		CdpEventItem *item = list[i] = &items[i];
+
+		item->event_id = nextval_internal(sequence, false);
+		item->received_at = cdp_now_value();
+		item->who.profile_id = DatumGetInt64(cols[0][i]);
+		item->name = TextDatumGetCString(cols[1][i]);
+		item->who.occurred_at = DatumGetTimestampTz(cols[2][i]);
+		item->properties = nulls[3][i] ? NULL : DatumGetJsonbP(cols[3][i]);
+		item->message_id = nulls[4][i] ? NULL : TextDatumGetCString(cols[4][i]);
+		item->who.source = nulls[5][i] ? NULL : TextDatumGetCString(cols[5][i]);
+		item->channel = nulls[6][i] ? NULL : TextDatumGetCString(cols[6][i]);
+	}
+	written = cdp_write_events(list, n, PG_GETARG_BOOL(7));
+	SPI_finish();
+	PG_RETURN_INT64(written);
 }

@@ -6,7 +6,7 @@
  * knew a moment ago, and then written in one sorted lock order:
  *
  *	  parse		every (kind, value) of the batch becomes one node
- *	  probe		one statement: node -> origin profile -> customer
+ *	  probe		by index: node -> origin profile -> customer
  *	  simulate	item by item: who is this, what is new, who becomes one
  *	  write		new identifiers (sorted, ON CONFLICT DO NOTHING), their
  *				profiles, locks on the customers that merge (ascending),
@@ -32,6 +32,7 @@
 #include "common/hashfn.h"
 #include "identity_kind.h"
 #include "miscadmin.h"
+#include "probe.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -347,90 +348,44 @@ parse(Batch *b)
 
 /* ---------------------------------------------------------------- probe */
 
-static void
-take_probe(IdNode *node, HeapTuple tup, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		d;
-
-	node->identifier_id = DatumGetInt64(SPI_getbinval(tup, desc, column, &isnull));
-	node->profile_id = DatumGetInt64(SPI_getbinval(tup, desc, column + 1, &isnull));
-	node->last_seen = DatumGetTimestampTz(SPI_getbinval(tup, desc, column + 2, &isnull));
-	d = SPI_getbinval(tup, desc, column + 3, &isnull);
-	node->alias_id = isnull ? node->profile_id : DatumGetInt64(d);
-}
-
-/*
- * What the database knows.  A handful of nodes goes through the index one by
- * one with a plan that never changes; a batch is one statement, planned for
- * its size.
- */
+/* What the database knows now, also from our own writes of a moment ago. */
 static void
 probe(Batch *b)
 {
-	static SPIPlanPtr one = NULL;
-	static SPIPlanPtr many = NULL;
-	static const Oid one_types[2] = {TEXTOID, TEXTOID};
-	static const Oid many_types[2] = {TEXTARRAYOID, TEXTARRAYOID};
+	CdpProbe   *identifiers;
+	CdpProbe   *aliases;
+	int			id_column,
+				profile_column,
+				seen_column,
+				customer_column;
+	bool		isnull;
 
+	cdp_push_fresh_snapshot();
+	identifiers = cdp_probe_open("identifier", "identifier_live");
+	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	id_column = cdp_probe_column(identifiers, "identifier_id");
+	profile_column = cdp_probe_column(identifiers, "profile_id");
+	seen_column = cdp_probe_column(identifiers, "last_seen");
+	customer_column = cdp_probe_column(aliases, "customer_id");
 	for (int i = 0; i < b->nnodes; i++)
 	{
-		b->nodes[i].identifier_id = b->nodes[i].profile_id = b->nodes[i].alias_id = 0;
-		b->nodes[i].is_new = false;
-	}
-	if (b->nnodes <= 8)
-	{
-		cdp_plan_generic(&one,
-						 "SELECT i.identifier_id, i.profile_id, i.last_seen, a.customer_id"
-						 " FROM cdp.identifier i LEFT JOIN cdp.profile_alias a ON a.profile_id = i.profile_id"
-						 " WHERE i.kind = $1 AND i.value = $2 AND i.valid_to IS NULL",
-						 2, one_types);
-		for (int i = 0; i < b->nnodes; i++)
-		{
-			Datum		args[2];
+		IdNode	   *node = &b->nodes[i];
+		TupleTableSlot *slot;
 
-			args[0] = CStringGetTextDatum(b->nodes[i].kind);
-			args[1] = CStringGetTextDatum(b->nodes[i].value);
-			if (SPI_execute_plan(one, args, NULL, false, 1) != SPI_OK_SELECT)
-				elog(ERROR, "could not look up an identifier");
-			if (SPI_processed > 0)
-				take_probe(&b->nodes[i], SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-			SPI_freetuptable(SPI_tuptable);
-		}
+		node->identifier_id = node->profile_id = node->alias_id = 0;
+		node->is_new = false;
+		slot = cdp_probe_text2(identifiers, CStringGetTextDatum(node->kind), CStringGetTextDatum(node->value));
+		if (slot == NULL)
+			continue;
+		node->identifier_id = DatumGetInt64(slot_getattr(slot, id_column, &isnull));
+		node->profile_id = DatumGetInt64(slot_getattr(slot, profile_column, &isnull));
+		node->last_seen = DatumGetTimestampTz(slot_getattr(slot, seen_column, &isnull));
+		slot = cdp_probe_int8(aliases, node->profile_id);
+		node->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : node->profile_id;
 	}
-	else
-	{
-		Datum	   *kinds = palloc(sizeof(Datum) * b->nnodes);
-		Datum	   *values = palloc(sizeof(Datum) * b->nnodes);
-		Datum		args[2];
-
-		for (int i = 0; i < b->nnodes; i++)
-		{
-			kinds[i] = CStringGetTextDatum(b->nodes[i].kind);
-			values[i] = CStringGetTextDatum(b->nodes[i].value);
-		}
-		args[0] = PointerGetDatum(construct_array(kinds, b->nnodes, TEXTOID, -1, false, TYPALIGN_INT));
-		args[1] = PointerGetDatum(construct_array(values, b->nnodes, TEXTOID, -1, false, TYPALIGN_INT));
-		cdp_plan_custom(&many,
-						"SELECT u.ord, i.identifier_id, i.profile_id, i.last_seen, a.customer_id"
-						" FROM unnest($1, $2) WITH ORDINALITY u(kind, value, ord)"
-						" JOIN cdp.identifier i ON i.kind = u.kind AND i.value = u.value AND i.valid_to IS NULL"
-						" LEFT JOIN cdp.profile_alias a ON a.profile_id = i.profile_id",
-						2, many_types);
-		if (SPI_execute_plan(many, args, NULL, false, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not look up identifiers");
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			HeapTuple	tup = SPI_tuptable->vals[i];
-			bool		isnull;
-			int64		ord = DatumGetInt64(SPI_getbinval(tup, SPI_tuptable->tupdesc, 1, &isnull));
-
-			take_probe(&b->nodes[ord - 1], tup, SPI_tuptable->tupdesc, 2);
-		}
-		SPI_freetuptable(SPI_tuptable);
-		pfree(kinds);
-		pfree(values);
-	}
+	cdp_probe_close(aliases);
+	cdp_probe_close(identifiers);
+	PopActiveSnapshot();
 }
 
 /* ------------------------------------------------------------- simulate */

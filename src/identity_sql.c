@@ -6,18 +6,13 @@
  */
 #include "identity.h"
 
-#include "access/genam.h"
-#include "access/stratnum.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "identity_kind.h"
 #include "miscadmin.h"
+#include "probe.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(cdp_identify_sql);
@@ -297,32 +292,14 @@ Datum
 cdp_customer_id(PG_FUNCTION_ARGS)
 {
 	int64		profile_id = PG_GETARG_INT64(0);
-	int64		result = profile_id;
-	Oid			relid = cdp_relation("profile_alias");
-	Oid			indexid = cdp_relation("profile_alias_pkey");
-	Relation	rel;
-	Relation	index;
-	IndexScanDesc scan;
+	CdpProbe   *aliases;
 	TupleTableSlot *slot;
-	ScanKeyData key;
+	bool		isnull;
 
-	if (!OidIsValid(relid) || !OidIsValid(indexid))
-		cdp_check_version();	/* says what to do */
-	rel = table_open(relid, AccessShareLock);
-	index = index_open(indexid, AccessShareLock);
-	slot = table_slot_create(rel, NULL);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(profile_id));
-	scan = cdp_index_beginscan(rel, index, GetActiveSnapshot(), 1);
-	index_rescan(scan, &key, 1, NULL, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-
-		result = DatumGetInt64(slot_getattr(slot, 2, &isnull));
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	PG_RETURN_INT64(result);
+	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	slot = cdp_probe_int8(aliases, profile_id);
+	if (slot != NULL)
+		profile_id = DatumGetInt64(slot_getattr(slot, cdp_probe_column(aliases, "customer_id"), &isnull));
+	cdp_probe_close(aliases);
+	PG_RETURN_INT64(profile_id);
 }

@@ -1,0 +1,108 @@
+/*
+ * probe.c
+ *	  Look rows up by a unique index, many times, without the executor; see
+ *	  probe.h.
+ *
+ * A probe through a kept SPI plan costs about six microseconds, this one
+ * about one: identify makes one per identifier of every event.
+ */
+#include "probe.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+struct CdpProbe
+{
+	Relation	table;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	int			nkeys;
+};
+
+CdpProbe *
+cdp_probe_open(const char *table, const char *index)
+{
+	CdpProbe   *p = palloc(sizeof(CdpProbe));
+	Oid			relid = cdp_relation(table);
+	Oid			indexid = cdp_relation(index);
+
+	if (!OidIsValid(relid) || !OidIsValid(indexid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table cdp.%s or its index cdp.%s is missing", table, index),
+				 errhint("CALL cdp.migrate(); repairs what is missing.")));
+	p->table = table_open(relid, AccessShareLock);
+	p->index = index_open(indexid, AccessShareLock);
+	p->nkeys = IndexRelationGetNumberOfKeyAttributes(p->index);
+	p->slot = table_slot_create(p->table, NULL);
+	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
+	return p;
+}
+
+int
+cdp_probe_column(CdpProbe *p, const char *name)
+{
+	AttrNumber	attno = get_attnum(RelationGetRelid(p->table), name);
+
+	if (attno == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column %s of table cdp.%s is missing", name, RelationGetRelationName(p->table)),
+				 errhint("CALL cdp.migrate(); repairs what is missing.")));
+	return attno;
+}
+
+static TupleTableSlot *
+fetch(CdpProbe *p, ScanKey keys, int n)
+{
+	Assert(n == p->nkeys);
+	index_rescan(p->scan, keys, n, NULL, 0);
+	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+}
+
+TupleTableSlot *
+cdp_probe_int8(CdpProbe *p, int64 key)
+{
+	ScanKeyData keys[1];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
+	return fetch(p, keys, 1);
+}
+
+TupleTableSlot *
+cdp_probe_text2(CdpProbe *p, Datum key1, Datum key2)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   p->index->rd_indcollation[0], F_TEXTEQ, key1);
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
+						   p->index->rd_indcollation[1], F_TEXTEQ, key2);
+	return fetch(p, keys, 2);
+}
+
+void
+cdp_probe_close(CdpProbe *p)
+{
+	index_endscan(p->scan);
+	ExecDropSingleTupleTableSlot(p->slot);
+	index_close(p->index, AccessShareLock);
+	table_close(p->table, AccessShareLock);
+	pfree(p);
+}
+
+void
+cdp_push_fresh_snapshot(void)
+{
+	CommandCounterIncrement();
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	UpdateActiveSnapshotCommandId();
+}

@@ -1,0 +1,63 @@
+/*
+ * rows.c
+ *	  Rows made in C as a relation that a statement can read; see rows.h.
+ *
+ * Tests: whatever writes sets, test/sql/event.sql first.
+ */
+#include "rows.h"
+
+#include "miscadmin.h"
+#include "utils/queryenvironment.h"
+#include "utils/tuplestore.h"
+
+struct CdpRows
+{
+	EphemeralNamedRelationData enr;
+	TupleDesc	desc;
+	Tuplestorestate *store;
+	bool		published;
+};
+
+CdpRows *
+cdp_rows_open(const char *name, int ncolumns, const char *const *names, const Oid *types)
+{
+	CdpRows    *rows = palloc0(sizeof(CdpRows));
+
+	rows->desc = CreateTemplateTupleDesc(ncolumns);
+	for (int i = 0; i < ncolumns; i++)
+		TupleDescInitEntry(rows->desc, i + 1, names[i], types[i], -1, 0);
+	rows->store = tuplestore_begin_heap(false, false, work_mem);
+	rows->enr.md.name = pstrdup(name);
+	rows->enr.md.reliddesc = InvalidOid;
+	rows->enr.md.tupdesc = rows->desc;
+	rows->enr.md.enrtype = ENR_NAMED_TUPLESTORE;
+	/* plans are kept: an estimate that fits a batch, whatever the first one held */
+	rows->enr.md.enrtuples = 1000;
+	rows->enr.reldata = rows->store;
+	return rows;
+}
+
+void
+cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls)
+{
+	tuplestore_putvalues(rows->store, rows->desc, unconstify(Datum *, values), unconstify(bool *, nulls));
+}
+
+void
+cdp_rows_publish(CdpRows *rows)
+{
+	int			rc = SPI_register_relation(&rows->enr);
+
+	if (rc != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register rows: %s", SPI_result_code_string(rc));
+	rows->published = true;
+}
+
+void
+cdp_rows_close(CdpRows *rows)
+{
+	if (rows->published)
+		(void) SPI_unregister_relation(rows->enr.md.name);
+	tuplestore_end(rows->store);
+	pfree(rows);
+}

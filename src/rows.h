@@ -1,0 +1,27 @@
+/*
+ * rows.h
+ *	  Rows made in C as a relation that a statement can read.
+ *
+ * An array per column costs a tuplestore per column in unnest(); here all
+ * columns share one, and the executor reads it like a transition table:
+ *
+ *		rows = cdp_rows_open("item", 2, names, types);
+ *		cdp_rows_put(rows, values, nulls);		-- as often as needed
+ *		cdp_rows_publish(rows);
+ *		SPI_execute_plan(... "INSERT INTO cdp.x SELECT a, b FROM item" ...);
+ *		cdp_rows_close(rows);
+ */
+#ifndef CDP_ROWS_H
+#define CDP_ROWS_H
+
+#include "cdp.h"
+
+typedef struct CdpRows CdpRows;
+
+extern CdpRows *cdp_rows_open(const char *name, int ncolumns,
+							  const char *const *names, const Oid *types);
+extern void cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls);
+extern void cdp_rows_publish(CdpRows *rows);
+extern void cdp_rows_close(CdpRows *rows);
+
+#endif							/* CDP_ROWS_H */

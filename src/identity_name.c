@@ -300,14 +300,3 @@ cdp_normalize_name_cstr(const char *in, int len, const char *unused,
 	pfree(w);
 	return true;
 }
-
-/* raise what cdp_name_normalize() said */
-void
-cdp_name_refuse(const char *why)
-{
-	ereport(ERROR,
-			(errcode(GetDatabaseEncoding() == PG_UTF8 ?
-					 ERRCODE_INVALID_PARAMETER_VALUE : ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s", why),
-			 errhint("%s", CDP_NAME_HINT)));
-}

@@ -83,7 +83,7 @@ cdp_normalize_name(PG_FUNCTION_ARGS)
 
 	initStringInfo(&out);
 	if (!cdp_normalize_name_cstr(VARDATA_ANY(in), VARSIZE_ANY_EXHDR(in), NULL, &out, &why))
-		cdp_name_refuse(why);
+		CDP_NAME_REFUSE(why);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 

@@ -88,7 +88,14 @@ extern bool cdp_is_invisible(pg_wchar c);
 
 extern pg_wchar *cdp_name_normalize(const char *in, int len, int *n, const char **why);
 extern char *cdp_encode(const pg_wchar *w, int n, int *len);
-extern void cdp_name_refuse(const char *why);
+
+/* raise what cdp_name_normalize() said */
+#define CDP_NAME_REFUSE(why) \
+	ereport(ERROR, \
+			(errcode(GetDatabaseEncoding() == PG_UTF8 ? \
+					 ERRCODE_INVALID_PARAMETER_VALUE : ERRCODE_FEATURE_NOT_SUPPORTED), \
+			 errmsg("%s", why), \
+			 errhint("%s", CDP_NAME_HINT)))
 
 /* identity_surname.c: how many characters of a Han name are the surname; 0 for n = 0 */
 extern int	cdp_surname_chars(const pg_wchar *name, int n);

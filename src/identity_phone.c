@@ -266,8 +266,8 @@ cdp_phone_normalize(const char *in, int len, const char *cc, char buf[CDP_PHONE_
 
 	if (number == NULL)
 		return n > CDP_PHONE_DIGITS ? "phone number has more than 15 digits" : phone_mainland_reason(d, n);
-	strcpy(buf, "+86");
-	strcpy(buf + 3, number);
+	strlcpy(buf, "+86", CDP_PHONE_DIGITS + 2);
+	strlcat(buf, number, CDP_PHONE_DIGITS + 2);
 	return NULL;
 }
 

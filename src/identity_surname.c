@@ -197,7 +197,7 @@ cdp_split_name(PG_FUNCTION_ARGS)
 	}
 	w = cdp_name_normalize(VARDATA_ANY(in), VARSIZE_ANY_EXHDR(in), &n, &why);
 	if (w == NULL)
-		cdp_name_refuse(why);
+		CDP_NAME_REFUSE(why);
 	find_surname(w, n, &s0, &s1, &g0, &g1);
 	values[0] = part(w, s0, s1, &nulls[0]);
 	values[1] = part(w, g0, g1, &nulls[1]);

@@ -5,7 +5,7 @@
 SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint % 1000000 AS seed \gset
 \endif
 BEGIN;
-SELECT plan(15);
+SELECT plan(18);
 SELECT diag('identity_normalize: seed ' || :seed);
 SELECT setseed(:seed / 1000000.0)::text = '' AS seeded \gset
 
@@ -100,5 +100,16 @@ SELECT is_empty($$SELECT v, s FROM (SELECT v, cdp.normalize_name(v) AS n, cdp.sp
 	WHERE n ~ '^[一-龥]+$' AND concat((s).surname, (s).given_name) <> n OR (s).surname = '' OR (s).given_name = '' OR (n = '') <> (s IS NULL) LIMIT 5$$,
 	'the parts of a Han name are the name; no part is an empty string');
 SELECT is_empty('SELECT v FROM name WHERE cdp.split_name(v) IS DISTINCT FROM cdp.split_name(cdp.normalize_name(v)) LIMIT 5', 'a name falls apart as its normalised form does');
+
+-- identity calls the form that does not raise: it must agree
+CREATE TEMP TABLE known AS
+SELECT kind, value, cdp.identify(jsonb_build_object(kind, value)) AS customer_id
+FROM (SELECT DISTINCT 'phone' AS kind, want AS value FROM spelled WHERE i <= 20
+	UNION SELECT 'email', result FROM mail_tried WHERE p = 'keep' AND result IS NOT NULL AND length(v) < 13) s;
+SELECT is_empty($$SELECT v FROM spelled JOIN known k ON k.value = want WHERE cdp.resolve('phone', v) IS DISTINCT FROM k.customer_id LIMIT 5$$,
+	'a customer is found under every spelling of the number');
+SELECT is_empty($$SELECT v FROM mail_tried JOIN known k ON k.value = result WHERE p = 'keep' AND length(v) < 13 AND cdp.resolve('email', v) IS DISTINCT FROM k.customer_id LIMIT 5$$,
+	'a customer is found under every spelling of the address');
+SELECT cmp_ok((SELECT count(DISTINCT customer_id) FROM known), '=', (SELECT count(*) FROM known), 'and no two normalised values are one customer');
 SELECT * FROM finish();
 ROLLBACK;

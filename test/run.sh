@@ -149,6 +149,6 @@ valgrind)
 	cluster_stop "$CDP_STAGE"
 	valgrind_report "$CDP_STAGE" || failed=$((failed + 1)) ;;
 esac
-[ "$(wc -w <<<"$suites")" = 1 ] || printf '\n%s' "$summary"
+[ $failed = 0 ] || printf '\n%s' "$summary"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ] && [ $passed -gt 0 ]

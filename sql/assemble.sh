@@ -11,7 +11,8 @@
 # A module file sql/NAME.sql has these sections, in any order:
 #   @code    functions, types, aggregates: members of the extension, rewritten by every script
 #   @bind    what cannot be replaced (operators, operator classes, casts): install, later by hand in sql/upgrade
-#   @access  who may use what: VALUES rows (object_type, name, privileges, kinds), see sql/core.sql
+#   @access  who may use what: VALUES rows (object_type, name, privileges, kinds), see sql/core.sql; the kinds are public,
+#            reader, application, operator, admin, and owner for what is the table owner's alone
 #   @data    tables, indexes, triggers, seed rows: the body of cdp.migrate(), never members; every statement
 #            can be run again, so that migrate() repairs what went missing
 #   @view    views and functions that read tables when they are parsed, and SECURITY DEFINER verbs: re-made at

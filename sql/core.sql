@@ -299,6 +299,9 @@ END $$;
 COMMENT ON FUNCTION cdp._health_core() IS 'internal: rows of core in cdp.health()';
 
 -- @access
+('function', 'migrate', 'EXECUTE', '{owner}'),
+('function', 'grant_access', 'EXECUTE', '{owner}'),
+('function', 'revoke_access', 'EXECUTE', '{owner}'),
 ('function', 'now', 'EXECUTE', '{public}'),
 ('function', 'version', 'EXECUTE', '{public}'),
 ('function', '_require_version', 'EXECUTE', '{public}'),

@@ -27,5 +27,14 @@ for f in expected/*.out; do n=$(basename "$f" .out); [ -f "test/sql/$n.sql" ] ||
 wc -l src/*.[ch] | awk '$2 != "total" && $1 > 800 {print $2 ": " $1 " lines; split it by topic"}' | check 'no C file is longer than 800 lines'
 grep -n 'PG_VERSION_NUM' src/*.[ch] | grep -v -e '^src/cdp_compat.h:' -e PG_MODULE_MAGIC -e '^src/customer_cdp.c:' |
 	check 'version differences stand in cdp_compat.h only'
+# each condition that the code raises, as PL/pgSQL writes it
+{ grep -hoE 'ERRCODE_[A-Z0-9_]+' src/*.[ch] | sed -E 's/^ERRCODE_(T_R_|E_R_I_E_|CDP_)?//' | tr A-Z a-z
+  grep -hoE "ERRCODE = '[a-z_]+'" sql/*.sql | sed "s/.*'\(.*\)'/\1/"; } | sort -u | grep -vx to_category | while read -r c; do
+	grep -q "^| ..... | \`$c\` |" doc/errors.md || echo "doc/errors.md does not explain $c"
+done | check 'every condition that the code raises stands in doc/errors.md'
+{ sed -nE "s/.*MAKE_SQLSTATE\('(.)', *'(.)', *'(.)', *'(.)', *'(.)'\).*/\1\2\3\4\5/p" src/cdp_errors.h
+  grep -hoE "ERRCODE = 'LC...'" sql/*.sql | grep -o 'LC...'; } | sort -u > "$failed.lc"
+grep -oE '^\| LC... ' doc/errors.md | grep -o 'LC...' | sort | diff "$failed.lc" - | check 'the codes of our own are those of doc/errors.md (< code, > page)'
+rm -f "$failed.lc"
 perl test/meta.pl 2>&1 | check 'META.json holds what PGXN asks for and agrees with the control file'
 [ ! -s "$failed" ]

@@ -26,7 +26,7 @@
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
-extern void cdp_event_init(void);
+extern void cdp_event_log_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
 extern int	cdp_dedupe_window;

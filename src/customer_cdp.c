@@ -23,6 +23,6 @@ void
 _PG_init(void)
 {
 	cdp_core_init();
-	cdp_event_init();
+	cdp_event_log_init();
 	MarkGUCPrefixReserved("cdp");
 }

@@ -34,7 +34,7 @@ SELECT cdp.grant_access('reader', 'cdp_log_reader');
 SELECT cdp._create_consumer('tap', 'event');
 INSERT INTO cdp.event (profile_id, name, occurred_at, received_at) VALUES (1, 'old', cdp.now(), cdp.now() - interval '2 hours');
 SET ROLE cdp_log_reader;
-SELECT results_eq($$ SELECT check_name, ok FROM cdp.health() WHERE check_name IN ('partitions_ahead event', 'oldest_unprocessed_event tap') ORDER BY 1 $$,
+SELECT results_eq($$ SELECT check_name, ok FROM cdp._health_event_log() WHERE check_name IN ('partitions_ahead event', 'oldest_unprocessed_event tap') ORDER BY 1 $$,
 	$$ VALUES ('oldest_unprocessed_event tap', false), ('partitions_ahead event', true) $$, 'a reader sees the health of logs and consumers');
 SELECT throws_ok($$ SELECT * FROM cdp._next_events('tap', 1) $$, '42501', NULL, 'and moves no consumer');
 RESET ROLE;

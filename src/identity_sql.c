@@ -55,7 +55,6 @@ read_item(JsonbContainer *object, CdpSighting *item)
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbValue	key,
 				v;
-	JsonbIteratorToken token;
 
 	item->occurred_at = cdp_now_value();
 	if (JsonbIteratorNext(&it, &key, true) != WJB_BEGIN_OBJECT)
@@ -63,7 +62,7 @@ read_item(JsonbContainer *object, CdpSighting *item)
 		bad_item(item, "an item must be an object", "For example {\"identifiers\": {\"phone\": \"…\"}}.");
 		return;
 	}
-	while ((token = JsonbIteratorNext(&it, &key, true)) == WJB_KEY)
+	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 	{
 		char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
 

@@ -75,7 +75,7 @@ for major in "$@"; do
 	log=$base/$suite.log
 	chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 MODULES="${MODULES:-}" \
 		CDP_DIFF_LINES="${CDP_DIFF_LINES:-200}" PG_CONFIG="/usr/lib/postgresql/$major/bin/pg_config" \
-		bash "/tmp/${work##*/}/test/run.sh" ${SUITES:-regress isolation pgtap tap upgrade} </dev/null 2>&1 | tee "$log" |
+		bash "/tmp/${work##*/}/test/run.sh" ${SUITES:-regress isolation pgtap tap upgrade examples} </dev/null 2>&1 | tee "$log" |
 		grep -vE '^[0-9]+ passed, [0-9]+ failed$'
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -1)
 	ran=yes

@@ -12,14 +12,18 @@
 #   cluster_stop   DIR
 #
 # Variables: PG_CONFIG (which server), CDP_CONF (more lines for postgresql.conf), CDP_CFLAGS, CDP_LDFLAGS,
-# CDP_DATA (data sets beside the checkout), CDP_KEEP=1 (leave the stage), TMPDIR.
+# CDP_DATA (data sets beside the checkout), CDP_KEEP=1 (leave the stage).
 
 cluster_stage() {
 	_tree=$1 _script=$2; shift 2
 	# what a caller has set for his own server, or for his own make, must not reach ours: a PG_CONFIG= of the
 	# command line that a sub-make inherits would install into /usr
 	unset $(env | sed -n 's/^\(PG[A-Z]*\)=.*/\1/p') MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL GNUMAKEFLAGS
-	CDP_STAGE=$(mktemp -d "${TMPDIR:-/tmp}/customer_cdp.XXXXXX") || return 1
+	# root's TMPDIR may be closed to postgres, and a socket's path may have 107 characters
+	_tmp=${TMPDIR:-/tmp}
+	[ "$(id -u)" != 0 ] && [ ${#_tmp} -lt 50 ] || _tmp=/tmp
+	CDP_STAGE=$(mktemp -d "$_tmp/customer_cdp.XXXXXX") || return 1
+	unset TMPDIR
 	export CDP_STAGE HOME=$CDP_STAGE LC_ALL=C.UTF-8
 	trap '[ -n "${CDP_KEEP:-}" ] && echo "kept: $CDP_STAGE" >&2 || rm -rf "$CDP_STAGE"' EXIT
 	trap 'exit 130' INT TERM HUP

@@ -2,7 +2,7 @@
 # Every suite, on a private temporary cluster.  Usage: test/run.sh [SUITE...]; MODULES="event value" narrows to the
 # tests NAME and NAME_topic of these modules.
 #
-# Suites: regress isolation pgtap tap upgrade (the default: all of them), tree, bench, docs (doc/roles.md).  As root the work is done by
+# Suites: regress isolation pgtap tap upgrade examples (the default: all of them), tree, bench, docs (doc/roles.md).  As root the work is done by
 # role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the machine's PostgreSQL is
 # changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed or a suite ran nothing.
 #
@@ -22,7 +22,7 @@ if [ -z "${CDP_STAGE:-}" ]; then
 fi
 
 cd "$CDP_STAGE/src" || exit 1
-suites=${*:-regress isolation pgtap tap upgrade}
+suites=${*:-regress isolation pgtap tap upgrade examples}
 MODULES=${MODULES:-}
 passed=0 failed=0 summary=
 trap 'cluster_stop "$CDP_STAGE"' EXIT
@@ -128,6 +128,22 @@ for suite in $suites; do
 		[ -n "$MODULES" ] && continue
 		bash test/upgrade/run.sh >"$log" 2>&1 || { grep -q '^not ok' "$log" || echo "not ok - stopped" >>"$log"; cat "$log"; }
 		report upgrade "$(grep -c '^ok' "$log")" "$(grep -c '^not ok' "$log")" ;;
+	examples)
+		# the ```sql blocks of a page are one session in a database of their own, after test/examples/NAME.sql when there is
+		# one; a block that begins with ```sql (not run) is for the eye
+		for f in $(for p in doc/*.md; do grep -q '^```sql$' "$p" && basename "$p" .md; done | sort); do
+			m=${f%%_*}
+			[ -z "$MODULES" ] || case " $MODULES " in *" $f "*|*" $m "*) ;; *) continue;; esac
+			# one line of psql per line of the page, so that an error tells its place
+			awk '/^```sql$/ {on = 1; print ""; next} /^```/ {on = 0} {print on ? $0 : ""}' "doc/$f.md" > "$CDP_STAGE/$f.sql"
+			psql -Xqc "CREATE DATABASE example_$f" &&
+			psql -Xq -d "example_$f" -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()' &&
+			{ [ ! -f "test/examples/$f.sql" ] || psql -Xq -d "example_$f" -v ON_ERROR_STOP=1 -f "test/examples/$f.sql"; } &&
+			psql -X -d "example_$f" -v ON_ERROR_STOP=1 -f "$CDP_STAGE/$f.sql" >"$log" 2>&1 && ok=$((ok + 1)) ||
+				{ bad=$((bad + 1)); grep -E 'ERROR|LINE|HINT|DETAIL' "$log" | sed "s,^psql:[^:]*/,doc/,; s,\.sql:,.md:,"; }
+			psql -Xqc "DROP DATABASE IF EXISTS example_$f"
+		done
+		report examples $ok $bad ;;
 	bench)
 		# one after the other, each in a database of its own that has the extension and its tables
 		for f in $(pick test/bench sh); do

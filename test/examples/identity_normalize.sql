@@ -1,0 +1,1 @@
+CREATE TABLE guest (guest_id int PRIMARY KEY, phone text);

@@ -285,13 +285,15 @@ BEGIN
 			     WHEN tables = code THEN format('tables %s', tables)
 			     ELSE format('tables %s, code %s; CALL cdp.migrate()', tables, code) END),
 		('preload', true,
-			CASE WHEN current_setting('shared_preload_libraries') ~ '\mcustomer_cdp\M'
+			-- only privileged roles may read the setting
+			CASE WHEN NOT pg_has_role('pg_read_all_settings', 'USAGE') THEN 'only members of pg_read_all_settings can tell'
+			     WHEN current_setting('shared_preload_libraries') ~ '\mcustomer_cdp\M'
 			     THEN 'in shared_preload_libraries' ELSE 'not preloaded; everything of this version works without' END),
 		('pg_cron', true, coalesce(
 			(SELECT format('pg_cron %s in this database', e.extversion) FROM pg_extension e WHERE e.extname = 'pg_cron'),
-			CASE WHEN current_setting('shared_preload_libraries') ~ '\mpg_cron\M'
-			     THEN format('pg_cron in database %s', coalesce(current_setting('cron.database_name', true), 'postgres'))
-			     ELSE 'absent; any scheduler can CALL cdp.run_job()' END)),
+			CASE cdp._cron_database() WHEN '?' THEN 'pg_cron in another database'
+			     ELSE 'pg_cron in database ' || cdp._cron_database() END,
+			'absent; any scheduler can CALL cdp.run_job()')),
 		('postgis', true, coalesce(
 			(SELECT format('PostGIS %s', e.extversion) FROM pg_extension e WHERE e.extname = 'postgis'),
 			'absent; only customer_cdp_geo needs it'));

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "utils/backend_status.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
 #include "utils/regproc.h"
@@ -58,5 +59,12 @@ cdp_qualified_name(const char *name)
 	return stringToQualifiedNameList(name);
 #endif
 }
+
+/* entry i (from 1) of the activity array; 16 renamed it when backend ids went */
+#if PG_VERSION_NUM >= 160000
+#define cdp_backend_status(i)	pgstat_get_local_beentry_by_index(i)
+#else
+#define cdp_backend_status(i)	pgstat_fetch_stat_local_beentry(i)
+#endif
 
 #endif							/* CDP_COMPAT_H */

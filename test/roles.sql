@@ -4,7 +4,7 @@ SELECT line FROM (
 	SELECT r.object_type = 'function' AS is_verb, r.object,
 	       format('| `cdp.%s` | %s |', r.object || CASE r.object_type WHEN 'function' THEN '()' ELSE '' END,
 	              string_agg(coalesce(
-	                  (SELECT string_agg(DISTINCT CASE p WHEN 'EXECUTE' THEN 'yes' ELSE p END, ', ') FROM cdp._access_rules() a, regexp_split_to_table(a.privileges, ', *') p
+	                  (SELECT string_agg(DISTINCT CASE p WHEN 'EXECUTE' THEN 'yes' ELSE p END, ', ') FROM cdp._access_rules() a, regexp_split_to_table(a.privileges, ', *(?![^(]*\))') p
 	                   WHERE (a.object_type, a.object) = (r.object_type, r.object)
 	                     AND (a.kinds && k.has OR 'public' = ANY (a.kinds))), '–'), ' | ' ORDER BY k.ord)) AS line
 	FROM (SELECT DISTINCT object_type, object FROM cdp._access_rules()) r,

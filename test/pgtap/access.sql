@@ -26,9 +26,9 @@ CREATE TEMP TABLE kind_has (kind text, has text[]);
 INSERT INTO kind_has VALUES ('everybody', '{public}'), ('reader', '{public,reader}'), ('application', '{public,application}'),
 	('operator', '{public,reader,operator}'), ('admin', '{public,reader,application,operator,admin}');
 CREATE TEMP VIEW wanted AS
-	SELECT DISTINCT k.kind, o.what, upper(btrim(p)) AS privilege
+	SELECT DISTINCT k.kind, o.what, regexp_replace(upper(btrim(p)), ' \(.*\)$', ' of columns') AS privilege
 	FROM kind_has k JOIN cdp._access_rules() r ON r.kinds && k.has
-	CROSS JOIN regexp_split_to_table(r.privileges, ',') p
+	CROSS JOIN regexp_split_to_table(r.privileges, ',(?![^(]*\))') p
 	JOIN (SELECT 'function' AS object_type, proname AS name, oid::regprocedure::text AS what FROM pg_proc WHERE pronamespace = 'cdp'::regnamespace
 		UNION ALL SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, relname, oid::regclass::text FROM pg_class
 		WHERE relnamespace = 'cdp'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')) o

@@ -2,14 +2,161 @@
 -- C: src/commerce.c  Page: doc/commerce.md  Tests: test/sql/commerce.sql
 
 -- @code
+CREATE OR REPLACE FUNCTION cdp._moment(given text) RETURNS timestamptz
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_moment';
+COMMENT ON FUNCTION cdp._moment(text) IS 'internal: the moment that a text names, without an offset read in cdp.timezone; NULL when it names none or infinity';
+
+CREATE OR REPLACE FUNCTION cdp.convert_amount(amount numeric, from_currency text, to_currency text, at timestamptz DEFAULT NULL)
+	RETURNS numeric
+	LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	factor numeric;
+BEGIN
+	IF amount IS NULL OR from_currency = to_currency THEN
+		RETURN amount;
+	ELSIF from_currency IS NULL OR to_currency IS NULL THEN
+		RAISE EXCEPTION 'a currency is missing' USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'Name both currencies, for example cdp.convert_amount(12.50, ''USD'', ''CNY'').';
+	END IF;
+	SELECT r.factor INTO factor FROM (
+		(SELECT c.valid_from, c.rate AS factor FROM cdp.currency_rate c
+		 WHERE c.from_currency = convert_amount.from_currency AND c.to_currency = convert_amount.to_currency
+		   AND c.valid_from <= coalesce(convert_amount.at, cdp.now()) ORDER BY c.valid_from DESC LIMIT 1)
+		UNION ALL
+		(SELECT c.valid_from, 1 / c.rate FROM cdp.currency_rate c
+		 WHERE c.from_currency = convert_amount.to_currency AND c.to_currency = convert_amount.from_currency
+		   AND c.valid_from <= coalesce(convert_amount.at, cdp.now()) ORDER BY c.valid_from DESC LIMIT 1)
+	) r ORDER BY r.valid_from DESC LIMIT 1;
+	IF factor IS NULL THEN
+		RAISE EXCEPTION 'there is no rate from % to % at that time', left(from_currency, 10), left(to_currency, 10)
+			USING ERRCODE = 'invalid_parameter_value',
+			      HINT = 'INSERT INTO cdp.currency_rate (from_currency, to_currency, valid_from, rate) a row that was valid then.';
+	END IF;
+	RETURN amount * factor;
+END $$;
+COMMENT ON FUNCTION cdp.convert_amount(numeric, text, text, timestamptz) IS 'An amount in another currency, by the rate of cdp.currency_rate (either direction) that was valid at the moment at (default cdp.now()); not rounded. The same currency needs no rate. NULL amount: NULL. Errors: 22023 no rate, 22004 a currency is NULL.';
+
+CREATE OR REPLACE FUNCTION cdp._sum_amount_accum(state bytea, amount numeric, currency text) RETURNS bytea
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_sum_amount_accum';
+COMMENT ON FUNCTION cdp._sum_amount_accum(bytea, numeric, text) IS 'internal: step of cdp.sum_amount';
+CREATE OR REPLACE FUNCTION cdp._sum_amount_combine(a bytea, b bytea) RETURNS bytea
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_sum_amount_combine';
+COMMENT ON FUNCTION cdp._sum_amount_combine(bytea, bytea) IS 'internal: joins two states of cdp.sum_amount';
+CREATE OR REPLACE FUNCTION cdp._sum_amount_final(state bytea) RETURNS numeric
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_sum_amount_final';
+COMMENT ON FUNCTION cdp._sum_amount_final(bytea) IS 'internal: result of cdp.sum_amount';
+CREATE OR REPLACE AGGREGATE cdp.sum_amount(amount numeric, currency text) (
+	SFUNC = cdp._sum_amount_accum, STYPE = bytea, COMBINEFUNC = cdp._sum_amount_combine,
+	FINALFUNC = cdp._sum_amount_final, PARALLEL = SAFE);
+COMMENT ON AGGREGATE cdp.sum_amount(numeric, text) IS 'Sum of amounts that are all in one currency. NULL amounts do not count; NULL when there is none. Errors: 22023 a second currency (sum_amount with four arguments converts), 22004 an amount without currency.';
+
+CREATE OR REPLACE FUNCTION cdp._sum_amount_convert(state numeric, amount numeric, currency text, to_currency text, at timestamptz)
+	RETURNS numeric
+	LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF amount IS NULL THEN
+		RETURN state;
+	END IF;
+	RETURN coalesce(state, 0) + CASE WHEN currency = to_currency THEN amount ELSE cdp.convert_amount(amount, currency, to_currency, at) END;
+END $$;
+COMMENT ON FUNCTION cdp._sum_amount_convert(numeric, numeric, text, text, timestamptz) IS 'internal: step of cdp.sum_amount with conversion';
+CREATE OR REPLACE AGGREGATE cdp.sum_amount(amount numeric, currency text, to_currency text, at timestamptz) (
+	SFUNC = cdp._sum_amount_convert, STYPE = numeric, COMBINEFUNC = pg_catalog.numeric_add, PARALLEL = SAFE);
+COMMENT ON AGGREGATE cdp.sum_amount(numeric, text, text, timestamptz) IS 'Sum of amounts in to_currency, each converted by cdp.convert_amount() at its own moment. NULL amounts do not count; NULL when there is none. Errors: 22023 no rate, 22004 an amount without currency.';
+
+CREATE OR REPLACE FUNCTION cdp._check_object(object jsonb, what text, texts text[], numbers text[], moments text[], others text[])
+	RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+-- what: how messages call the object.  JSON null is not given.  A number may stand for a text (keys often are
+-- numbers), never a text for a number.
+DECLARE
+	e record;
+	problem text;
+	advice  text;
+BEGIN
+	IF object IS NULL THEN
+		RAISE EXCEPTION '% must not be NULL', what USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'Pass an object; doc/commerce.md lists its keys.';
+	ELSIF jsonb_typeof(object) <> 'object' THEN
+		RAISE EXCEPTION '% must be an object', what USING ERRCODE = 'invalid_parameter_value',
+			HINT = format('Its keys are %s.', array_to_string(texts || numbers || moments || others, ', '));
+	END IF;
+	FOR e IN SELECT j.key, jsonb_typeof(j.value) AS type, j.value FROM jsonb_each(object) j
+		WHERE jsonb_typeof(j.value) <> 'null' OR j.key <> ALL (texts || numbers || moments || others)
+	LOOP
+		IF e.key = ANY (texts) THEN
+			CONTINUE WHEN e.type IN ('string', 'number');
+			problem := 'must be a text'; advice := format('For example "%s": "1001".', e.key);
+		ELSIF e.key = ANY (numbers) THEN
+			CONTINUE WHEN e.type = 'number';
+			problem := 'must be a number'; advice := 'Write 12.50, without quotes.';
+		ELSIF e.key = ANY (moments) THEN
+			CONTINUE WHEN e.type = 'string' AND cdp._moment(e.value #>> '{}') IS NOT NULL;
+			problem := 'must be a moment'; advice := 'Write it as "2026-03-01T09:00:00+08:00"; without an offset it is read in cdp.timezone.';
+		ELSIF e.key = ANY (others) THEN
+			CONTINUE WHEN e.type = 'array';
+			problem := 'must be an array'; advice := format('"%s": [{…}, {…}]', e.key);
+		ELSE
+			RAISE EXCEPTION '% has no key "%"', what, left(e.key, 60) USING ERRCODE = 'invalid_parameter_value',
+				HINT = format('The keys are %s.', array_to_string(texts || numbers || moments || others, ', '));
+		END IF;
+		RAISE EXCEPTION '"%" of % %', e.key, what, problem USING ERRCODE = 'invalid_parameter_value', HINT = advice;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp._check_object(jsonb, text, text[], text[], text[], text[]) IS 'internal: refuses an object with unknown keys or values of the wrong shape';
+
+CREATE OR REPLACE FUNCTION cdp._read_lines(order_id text, given jsonb)
+	RETURNS TABLE (line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	e    record;
+	seen bigint[] := '{}';
+	c    record;
+BEGIN
+	FOR e IN SELECT j.value, j.ordinality AS n FROM jsonb_array_elements(given) WITH ORDINALITY j LOOP
+		PERFORM cdp._check_object(e.value, format('line %s', e.n), '{order_id,product_id,category}', '{line_no,quantity,unit_price}', '{}', '{}');
+		quantity := coalesce((e.value ->> 'quantity')::numeric, 1);
+		unit_price := (e.value ->> 'unit_price')::numeric;
+		product_id := e.value ->> 'product_id';
+		category := e.value ->> 'category';
+		IF (e.value ->> 'order_id') <> _read_lines.order_id THEN
+			RAISE EXCEPTION 'line % belongs to another order', e.n USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'The lines of an order may leave out order_id.';
+		ELSIF abs((e.value ->> 'line_no')::numeric) > 9e18 OR scale(trim_scale((e.value ->> 'line_no')::numeric)) > 0 THEN
+			RAISE EXCEPTION '"line_no" of line % must be a whole number', e.n USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Without line_no the lines are counted from 1.';
+		END IF;
+		line_no := coalesce((e.value ->> 'line_no')::numeric::bigint, e.n);
+		IF line_no = ANY (seen) THEN
+			RAISE EXCEPTION 'there are two lines with line_no %', line_no USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Every line of an order needs a line_no of its own; without line_no they are counted from 1.';
+		END IF;
+		seen := seen || line_no;
+		SELECT t.* INTO c FROM cdp._commerce_complaint(cdp._line_defect(_read_lines.order_id, line_no, product_id, quantity, unit_price, category)) t;
+		IF FOUND THEN
+			RAISE EXCEPTION 'line %: %', e.n, c.reason USING ERRCODE = c.sqlstate, HINT = c.hint;
+		END IF;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp._read_lines(text, jsonb) IS 'internal: the lines of an order out of jsonb, checked';
 
 -- @access
+('function', 'record_order', 'EXECUTE', '{application,operator}'),
+('function', 'refund_order', 'EXECUTE', '{application,operator}'),
+('function', 'convert_amount', 'EXECUTE', '{reader,application}'),
+('function', 'sum_amount', 'EXECUTE', '{reader,application}'),
 ('table', 'product', 'SELECT', '{reader}'),
 ('table', 'product', 'INSERT, UPDATE, DELETE', '{operator}'),
 ('table', 'sales_order', 'SELECT', '{reader}'),
 ('table', 'sales_order_line', 'SELECT', '{reader}'),
 ('table', 'sales_refund', 'SELECT', '{reader}'),
-('table', 'currency_rate', 'SELECT', '{reader}'),
+('table', 'currency_rate', 'SELECT', '{reader,application}'),
 ('table', 'currency_rate', 'INSERT, UPDATE, DELETE', '{operator}'),
 ('table', 'order_track', 'SELECT', '{reader}'),
 
@@ -111,3 +258,160 @@ FROM cdp.sales_order o
 LEFT JOIN cdp.profile_alias a ON a.profile_id = o.profile_id
 LEFT JOIN LATERAL (SELECT max(f.refunded_at) AS refunded_at FROM cdp.sales_refund f WHERE f.order_id = o.order_id) r ON true;
 COMMENT ON VIEW cdp.order_track IS 'Where every order is now: status, the moment of each step (NULL: not reached or not known), hours between the steps, hours_waiting in the present step while the order is open.';
+
+CREATE OR REPLACE FUNCTION cdp.record_order(identifiers jsonb, sales_order jsonb) RETURNS text
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	o     jsonb := sales_order;
+	id    text;
+	at    timestamptz;
+	times timestamptz[];	-- paid, shipped, completed, cancelled
+	buyer bigint;
+	lines jsonb;			-- as they will stand in the table
+	r     record;
+BEGIN
+	PERFORM cdp._require_version();
+	PERFORM cdp._check_object(o, 'sales_order', '{order_id,status,currency,channel,store_id,payment_method,tracking_no}',
+		'{amount,refunded}', '{ordered_at,paid_at,shipped_at,completed_at,cancelled_at}', '{lines}');
+	id := o ->> 'order_id';
+	at := cdp._moment(o ->> 'ordered_at');
+	times := ARRAY[cdp._moment(o ->> 'paid_at'), cdp._moment(o ->> 'shipped_at'), cdp._moment(o ->> 'completed_at'),
+		cdp._moment(o ->> 'cancelled_at')];
+	-- all that can be said before anything is written
+	SELECT t.* INTO r FROM cdp._commerce_complaint(cdp._order_defect(id, at, o ->> 'status', (o ->> 'amount')::numeric,
+		(o ->> 'refunded')::numeric, o ->> 'currency', o ->> 'channel', o ->> 'store_id', o ->> 'payment_method',
+		times[1], times[2], times[3], times[4], o ->> 'tracking_no')) t;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', r.reason USING ERRCODE = r.sqlstate, HINT = r.hint;
+	END IF;
+	IF jsonb_typeof(o -> 'lines') = 'array' THEN
+		SELECT coalesce(jsonb_agg(to_jsonb(l) ORDER BY l.line_no), '[]') INTO lines FROM cdp._read_lines(id, o -> 'lines') l;
+	END IF;
+	SELECT i.* INTO r FROM cdp._identify_rows(ARRAY[identifiers], NULL, NULL, ARRAY[at]) i;
+	IF r.sqlstate IS NOT NULL THEN
+		RAISE EXCEPTION '%', r.message USING ERRCODE = r.sqlstate, HINT = r.hint;
+	END IF;
+	buyer := r.profile_id;
+
+	IF at IS NULL AND NOT EXISTS (SELECT FROM cdp.sales_order s WHERE s.order_id = id) THEN
+		at := cdp.now();
+	END IF;
+	SELECT a.* INTO r FROM cdp._apply_orders(ARRAY[buyer], ARRAY[id], ARRAY[at], ARRAY[o ->> 'status'],
+		ARRAY[(o ->> 'amount')::numeric], ARRAY[(o ->> 'refunded')::numeric], ARRAY[o ->> 'currency'], ARRAY[o ->> 'channel'],
+		ARRAY[o ->> 'store_id'], ARRAY[o ->> 'payment_method'], times[1:1], times[2:2], times[3:3], ARRAY[o ->> 'tracking_no'],
+		NULL, true, times[4:4], CASE WHEN lines IS NOT NULL THEN jsonb_build_object(id, (
+			SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('product_id', l.value -> 'product_id',
+				'category', l.value -> 'category', 'quantity', l.value -> 'quantity', 'price', l.value -> 'unit_price'))
+				ORDER BY l.ordinality) FILTER (WHERE l.ordinality <= 100), '[]')
+			FROM jsonb_array_elements(lines) WITH ORDINALITY l)) END) a;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', r.reason USING ERRCODE = r.sqlstate,
+			HINT = CASE r.sqlstate WHEN '23505' THEN 'An attached source writes that order. Record this one under a key of its own, for example "api-1001".' ELSE r.hint END;
+	END IF;
+	IF lines IS NOT NULL THEN
+		PERFORM cdp._replace_lines(id, lines);
+	END IF;
+	RETURN id;
+END $$;
+COMMENT ON FUNCTION cdp.record_order(jsonb, jsonb) IS 'Writes an order, or what is new about it; answers its order_id. identifiers: of the customer, as for cdp.identify(). sales_order: {"order_id": …, "ordered_at": … (default cdp.now()), "status": placed|paid|shipped|completed|cancelled|refunded (default placed), "amount": …, "refunded": running total, "currency": ISO 4217 (default CNY), "channel", "store_id", "payment_method", "paid_at", "shipped_at", "completed_at", "cancelled_at", "tracking_no", "lines": [{"line_no", "product_id", "quantity", "unit_price", "category"}]}. Keys left out stay as they are; lines given replace lines. An order first seen may have any status, then it goes forward only. Each new status is an event (Order Placed, Order Paid, …), written once. The same call again changes nothing. Errors: 22023 unknown key, malformed value, duplicate line, backward status; 22004 order_id, customer or amount missing; 23505 an attached source owns the order; LC101 no usable identifier.';
+
+CREATE OR REPLACE FUNCTION cdp._replace_lines(order_id text, lines jsonb) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	r record;
+BEGIN
+	-- most calls say again what is known; those need no lock
+	IF NOT EXISTS (
+		SELECT FROM jsonb_to_recordset(lines) AS n(line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
+		FULL JOIN (SELECT * FROM cdp.sales_order_line s WHERE s.order_id = _replace_lines.order_id) l USING (line_no)
+		WHERE (l.product_id, l.quantity, l.unit_price, l.category, l.source)
+			IS DISTINCT FROM (n.product_id, n.quantity, n.unit_price, n.category, NULL))
+	THEN
+		RETURN;
+	END IF;
+	PERFORM FROM cdp.sales_order o WHERE o.order_id = _replace_lines.order_id FOR NO KEY UPDATE;
+	SELECT c.* INTO r FROM cdp.sales_order_line l,
+		LATERAL cdp._commerce_complaint('owner', l.order_id || '/' || l.line_no, l.source, 'order line') c
+	WHERE l.order_id = _replace_lines.order_id AND l.source IS NOT NULL LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', r.reason USING ERRCODE = r.sqlstate,
+			HINT = 'An attached source writes the lines of this order: leave "lines" out.';
+	END IF;
+	DELETE FROM cdp.sales_order_line l WHERE l.order_id = _replace_lines.order_id
+		AND l.line_no NOT IN (SELECT n.line_no FROM jsonb_to_recordset(lines) AS n(line_no bigint));
+	PERFORM a.ord FROM (
+		SELECT array_agg(_replace_lines.order_id) AS ids, array_agg(n.line_no) AS nos, array_agg(n.product_id) AS products,
+			array_agg(n.quantity) AS quantities, array_agg(n.unit_price) AS prices, array_agg(n.category) AS categories
+		FROM jsonb_to_recordset(lines) AS n(line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
+		) n, LATERAL cdp._apply_order_lines(n.ids, n.nos, n.products, n.quantities, n.prices, n.categories, NULL) a;
+END $$;
+COMMENT ON FUNCTION cdp._replace_lines(text, jsonb) IS 'internal: makes these the lines of an order';
+
+CREATE OR REPLACE FUNCTION cdp.refund_order(order_id text, amount numeric, reason text DEFAULT NULL, refund_id text DEFAULT NULL)
+	RETURNS text
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id    text := refund_id;
+	o     record;
+	known record;
+	made  bigint;
+	n     bigint;
+BEGIN
+	PERFORM cdp._require_version();
+	IF order_id IS NULL OR amount IS NULL THEN
+		RAISE EXCEPTION 'order_id and amount must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'For example SELECT cdp.refund_order(''1001'', 12.50, ''damaged'', ''refund-77'').';
+	ELSIF amount <= 0 OR amount >= 'Infinity' THEN
+		RAISE EXCEPTION 'the amount of a refund must be a finite number above 0' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is in the currency of the order.';
+	ELSIF id = '' OR octet_length(id) > 200 OR octet_length(reason) > 2000 THEN
+		RAISE EXCEPTION 'refund_id or reason has an unusable length' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'refund_id has 1 to 200 bytes, reason up to 2000.';
+	END IF;
+	-- refunds of one order come one after the other
+	SELECT * INTO o FROM cdp.sales_order s WHERE s.order_id = refund_order.order_id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no such order' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Write it first: SELECT cdp.record_order(…).';
+	END IF;
+	SELECT * INTO known FROM cdp.sales_refund f WHERE f.refund_id = id;
+	IF FOUND THEN
+		IF known.order_id <> refund_order.order_id OR known.amount <> refund_order.amount THEN
+			RAISE EXCEPTION 'this refund_id stands for another refund' USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'The same refund_id means the same refund of the same order; give another refund a refund_id of its own.';
+		END IF;
+		RETURN id;
+	END IF;
+	IF amount > o.amount - o.refunded THEN
+		RAISE EXCEPTION 'the refund is more than what is left of the order' USING ERRCODE = 'invalid_parameter_value',
+			HINT = format('Of %s %s there are %s left to refund.', o.amount, o.currency, greatest(o.amount - o.refunded, 0));
+	END IF;
+	IF id IS NULL THEN
+		n := (SELECT count(*) FROM cdp.sales_refund f WHERE f.order_id = refund_order.order_id);
+		LOOP
+			n := n + 1;
+			id := format('%s/%s', order_id, n);
+			EXIT WHEN NOT EXISTS (SELECT FROM cdp.sales_refund f WHERE f.refund_id = id);
+		END LOOP;
+	END IF;
+	INSERT INTO cdp.sales_refund (refund_id, order_id, amount, reason, refunded_at)
+		VALUES (id, refund_order.order_id, refund_order.amount, refund_order.reason, cdp.now()) ON CONFLICT DO NOTHING;
+	GET DIAGNOSTICS made = ROW_COUNT;
+	IF made = 0 THEN
+		RAISE EXCEPTION 'this refund_id stands for another refund' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'The same refund_id means the same refund of the same order; give another refund a refund_id of its own.';
+	END IF;
+	UPDATE cdp.sales_order s SET refunded = s.refunded + refund_order.amount,
+		status = cdp._order_status(s.status, s.amount, s.refunded + refund_order.amount), updated_at = cdp.now()
+	WHERE s.order_id = refund_order.order_id;
+	PERFORM cdp._insert_events(ARRAY[o.profile_id], ARRAY['Order Refunded'], ARRAY[cdp.now()],
+		ARRAY[jsonb_strip_nulls(jsonb_build_object('order_id', order_id, 'refund_id', id, 'total', amount,
+			'currency', o.currency, 'reason', reason, 'full', o.refunded + amount >= o.amount))],
+		ARRAY['refund/' || id], ARRAY['cdp'], ARRAY[o.channel], true);
+	RETURN id;
+END $$;
+COMMENT ON FUNCTION cdp.refund_order(text, numeric, text, text) IS 'Gives back a part or all of an order; answers the refund_id. amount: in the currency of the order, above 0, at most what is left. reason: free text without personal data. refund_id: the application''s key, with which the call can be repeated; without it each call is a new refund. The order''s refunded rises; when nothing is left its status becomes refunded (a cancelled order stays cancelled). Writes the event Order Refunded. Errors: 22004 NULL order or amount, 22023 no such order, bad amount, more than is left, or the refund_id of another refund.';

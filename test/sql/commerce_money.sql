@@ -1,0 +1,39 @@
+-- currencies are never mixed
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS cdp CASCADE;
+CREATE EXTENSION customer_cdp;
+CALL cdp.migrate();
+SET cdp.now = '2026-03-10 12:00:00+00';
+CREATE TEMP TABLE sale (amount numeric, currency text, at timestamptz);
+INSERT INTO sale VALUES (1.10, 'CNY', '2026-01-01+00'), (2.20, 'CNY', '2026-01-02+00'), (NULL, 'USD', '2026-01-03+00'), (NULL, NULL, NULL);
+SELECT cdp.sum_amount(amount, currency) FROM sale;
+SELECT cdp.sum_amount(amount, currency) FROM sale WHERE false;
+SELECT cdp.sum_amount(amount, currency) OVER (ORDER BY at) FROM sale ORDER BY at;
+INSERT INTO sale VALUES (10, 'USD', '2026-01-04+00');
+SELECT currency, cdp.sum_amount(amount, currency) FROM sale GROUP BY 1 ORDER BY 1;
+SELECT cdp.sum_amount(amount, currency) FROM sale;
+SELECT cdp.sum_amount(amount, currency, 'CNY', at) FROM sale;
+-- rates count from their time on, in both directions, the newest one wins
+INSERT INTO cdp.currency_rate (from_currency, to_currency, valid_from, rate) VALUES
+	('USD', 'CNY', '2026-01-01 00:00:00+00', 7), ('USD', 'CNY', '2026-02-01 00:00:00+00', 8), ('CNY', 'JPY', '2026-01-01 00:00:00+00', 20);
+SELECT cdp.sum_amount(amount, currency, 'CNY', at) FROM sale;
+SELECT cdp.convert_amount(10, 'USD', 'CNY'), cdp.convert_amount(10, 'USD', 'CNY', '2026-01-31 23:59:59+00'),
+	round(cdp.convert_amount(10, 'CNY', 'USD'), 4) AS back, cdp.convert_amount(10, 'EUR', 'EUR'), cdp.convert_amount(NULL, 'EUR', 'CNY');
+SELECT cdp.convert_amount(10, 'USD', 'CNY', '2025-12-31 00:00:00+00');
+SELECT cdp.convert_amount(10, 'EUR', 'CNY');
+SELECT cdp.convert_amount(10, NULL, 'CNY');
+SELECT cdp.sum_amount(1, NULL);
+SELECT cdp.sum_amount(1, 'Renminbi');
+INSERT INTO cdp.currency_rate (from_currency, to_currency, rate) VALUES ('USD', 'USD', 1);
+INSERT INTO cdp.currency_rate (from_currency, to_currency, rate) VALUES ('USD', 'CNY', 'NaN');
+-- the same sum from parallel workers
+CREATE TABLE sale_many AS SELECT (g % 997)::numeric / 100 AS amount, 'CNY' AS currency FROM generate_series(1, 20000) g;
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2;
+EXPLAIN (COSTS OFF) SELECT cdp.sum_amount(amount, currency) FROM sale_many;
+SELECT cdp.sum_amount(amount, currency) = sum(amount) AS same FROM sale_many;
+DROP TABLE sale_many;
+-- the inside of the aggregate is closed
+SELECT cdp._sum_amount_accum('\x00', 1, 'CNY');
+SELECT cdp._sum_amount_final('\x00');
+SELECT cdp._sum_amount_final(convert_to(repeat('x', 100), 'UTF8'));

@@ -5,11 +5,13 @@
 # Every release can be updated to NEW in one script: sql/upgrade/A--B.sql holds by hand what one step needs, and the
 # chain of steps from OLD to NEW is followed.  A step has the sections
 #   @drop    what must leave before the new code can come (a function whose result type changes, an old overload)
+#   @type    types that are new in B
 #   @bind    operators, operator classes and casts that are new in B
 #   @data    what cdp.migrate() has to do to tables of A before the modules' own @data runs
 #
 # A module file sql/NAME.sql has these sections, in any order:
-#   @code    functions, types, aggregates: members of the extension, rewritten by every script
+#   @type    types and what they cannot be made without: before all code, once; later by hand in sql/upgrade
+#   @code    functions, aggregates: members of the extension, rewritten by every script
 #   @bind    what cannot be replaced (operators, operator classes, casts): install, later by hand in sql/upgrade
 #   @access  who may use what: VALUES rows (object_type, name, privileges, kinds), see sql/core.sql; the kinds are public,
 #            reader, application, operator, admin, and owner for what is the table owner's alone
@@ -63,7 +65,7 @@ printf '\\echo Load this file with CREATE/ALTER EXTENSION customer_cdp. \\quit\n
 echo 'SET LOCAL search_path TO pg_catalog, pg_temp;'
 if [ "$mode" = install ]; then
 	cat sql/guard.sql
-	{ section code $mods; access; } | sed 's/^CREATE OR REPLACE /CREATE /'
+	{ section type $mods; section code $mods; access; } | sed 's/^CREATE OR REPLACE /CREATE /'
 	migrate | sed '1s/ OR REPLACE / /'
 	section bind $mods
 else
@@ -76,6 +78,7 @@ else
 		chain="$chain $step"; at=$(basename "$step" .sql); at=${at##*--}
 	done
 	section drop $chain
+	section type $chain
 	section code $mods; access; migrate
 	section bind $chain
 fi

@@ -146,6 +146,7 @@ static bool
 check_now(char **newval, void **extra, GucSource source)
 {
 	TimestampTz at;
+	char		plain[MAXDATELEN];
 
 	if (*newval == NULL || (*newval)[0] == '\0')
 		return true;
@@ -155,7 +156,21 @@ check_now(char **newval, void **extra, GucSource source)
 		GUC_check_errhint("For example '2026-03-01 09:00:00+08'.");
 		return false;
 	}
-	if (!cdp_parse_moment(*newval, &at))
+
+	/*
+	 * A parallel worker gets its settings before it knows the abbreviations
+	 * of time zones, and looking one up then, 'T' and 'Z' too, ends it.
+	 */
+	if (strlcpy(plain, *newval, sizeof(plain) - 2) >= sizeof(plain) - 2)
+	{
+		GUC_check_errdetail("There is no such moment in the calendar.");
+		return false;
+	}
+	if (plain[10] == 'T')
+		plain[10] = ' ';
+	if (plain[strlen(plain) - 1] == 'Z')
+		strcpy(plain + strlen(plain) - 1, "+00");
+	if (!cdp_parse_moment(plain, &at))
 	{
 		GUC_check_errdetail("There is no such moment in the calendar.");
 		return false;

@@ -130,6 +130,73 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._migrate_end(text, text) IS 'internal: last step of cdp.migrate()';
 
+CREATE OR REPLACE PROCEDURE cdp.drop_data(confirm text)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- Everything in schema cdp that is not a member of the extension.  CASCADE is needed inside (views, defaults, bodies of
+-- functions refer to each other), so whatever outside would go with it is looked for first.
+DECLARE
+	role_before text := current_setting('role');
+	messages    text := current_setting('client_min_messages');
+	owner       name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = to_regclass('cdp.meta'));
+	outside     text;
+	o           record;
+BEGIN
+	IF confirm IS DISTINCT FROM current_database() THEN
+		RAISE EXCEPTION 'drop_data() was not confirmed' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Its argument is the name of the database whose customer data shall be gone for ever.';
+	ELSIF owner IS NULL THEN
+		RETURN;
+	ELSIF NOT pg_has_role(owner, 'MEMBER') THEN
+		RAISE EXCEPTION 'the tables of schema cdp belong to role %', owner USING ERRCODE = 'insufficient_privilege',
+			HINT = 'Run this as that role, as a member of it or as a superuser.';
+	END IF;
+	PERFORM pg_advisory_xact_lock(hashtextextended('cdp.migrate', 0));
+	CALL cdp.unschedule_jobs();
+	IF to_regprocedure('cdp._detach_all_sources()') IS NOT NULL THEN
+		EXECUTE 'SELECT cdp._detach_all_sources()';
+	END IF;
+	-- from here on, no notice per object that CASCADE takes
+	PERFORM set_config('client_min_messages', 'warning', true);
+	IF current_user <> owner THEN
+		PERFORM set_config('role', owner, true);
+	END IF;
+	CREATE TEMP TABLE cdp_drop_data ON COMMIT DROP AS
+		SELECT d.classid, d.objid, d.kind, d.identity FROM (
+			SELECT 'pg_class'::regclass AS classid, c.oid AS objid, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
+				WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS identity
+			FROM pg_class c WHERE c.relnamespace = 'cdp'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+			UNION ALL
+			SELECT 'pg_proc'::regclass, p.oid, 'ROUTINE', p.oid::regprocedure::text
+			FROM pg_proc p WHERE p.pronamespace = 'cdp'::regnamespace) d
+		WHERE NOT EXISTS (SELECT FROM pg_depend e WHERE (e.classid, e.objid) = (d.classid, d.objid) AND e.deptype = 'e');
+	SELECT string_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid), E'\n' ORDER BY pg_describe_object(d.classid, d.objid, d.objsubid))
+	INTO outside
+	FROM pg_depend d, LATERAL pg_identify_object_as_address(d.classid, d.objid, d.objsubid) a
+	WHERE d.deptype IN ('n', 'a') AND a.object_names[1] <> 'cdp' AND a.object_names[1] NOT LIKE 'cdp.%'
+	  AND (EXISTS (SELECT FROM cdp_drop_data x WHERE (x.classid, x.objid) = (d.refclassid, d.refobjid))
+	       OR d.refclassid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type t JOIN cdp_drop_data x
+	              ON x.classid = 'pg_class'::regclass AND x.objid = t.typrelid WHERE t.oid = d.refobjid));
+	IF outside IS NOT NULL THEN
+		RAISE EXCEPTION 'objects outside of schema cdp are made from what is in it' USING ERRCODE = 'dependent_objects_still_exist',
+			DETAIL = outside, HINT = 'Drop them first; nothing has been changed.';
+	END IF;
+	-- what grant_access() gave on members of the extension
+	FOR o IN SELECT g.kind, g.role_name FROM cdp.access_grant g WHERE EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.role_name) LOOP
+		PERFORM cdp._apply_access(o.kind, o.role_name, false);
+	END LOOP;
+	FOR o IN SELECT x.kind, x.identity, x.classid, x.objid FROM cdp_drop_data x ORDER BY x.kind = 'SEQUENCE', x.kind, x.identity LOOP
+		-- a partition, or what an earlier CASCADE took, is gone already
+		CONTINUE WHEN o.classid = 'pg_class'::regclass AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = o.objid)
+			OR o.classid = 'pg_proc'::regclass AND NOT EXISTS (SELECT FROM pg_proc p WHERE p.oid = o.objid);
+		EXECUTE format('DROP %s %s CASCADE', o.kind, o.identity);
+	END LOOP;
+	DROP TABLE cdp_drop_data;
+	PERFORM set_config('role', role_before, true);
+	PERFORM set_config('client_min_messages', messages, true);
+END $$;
+COMMENT ON PROCEDURE cdp.drop_data(text) IS 'Drops all customer data for ever: unschedules the jobs, detaches the sources, takes back what grant_access() gave, drops every table, view and function that migrate() made; the code stays, CALL cdp.migrate() starts empty. confirm: the name of the database. One transaction, so ROLLBACK brings everything back until COMMIT. Only for the owner of the tables, members of that role and superusers. Errors: 22023 not confirmed, 42501, 2BP01 when objects outside of schema cdp (views, functions, columns) depend on it.';
+
 CREATE OR REPLACE FUNCTION cdp._member_rights() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -309,6 +376,7 @@ COMMENT ON FUNCTION cdp._health_core() IS 'internal: rows of core in cdp.health(
 ('function', '_require_version', 'EXECUTE', '{public}'),
 ('function', 'health', 'EXECUTE', '{reader,application}'),
 ('function', '_health_core', 'EXECUTE', '{reader,application}'),
+('function', 'drop_data', 'EXECUTE', '{owner}'),
 ('table', 'meta', 'SELECT', '{reader,application}'),
 
 -- @data

@@ -161,7 +161,10 @@ BEGIN
 			      HINT = 'SELECT cdp.crontab_lines() lists them again. Their user must be able to connect as ' || owner
 			             || ', the owner of the tables, or have kind of access admin.';
 	END IF;
-	INSERT INTO cdp.meta AS m (key, value) VALUES ('jobs_home', cdp._job_home())
+	-- where scheduled runs are welcome, and whether pg_cron of this database has been told
+	INSERT INTO cdp.meta AS m (key, value)
+		SELECT k, cdp._job_home() FROM unnest(ARRAY['jobs_home', 'jobs_pg_cron']) k
+		WHERE k = 'jobs_home' OR cdp._cron_schema() IS NOT NULL
 		ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE m.value <> excluded.value;
 	PERFORM set_config('role', role_before, true);
 END $$;
@@ -176,7 +179,11 @@ DECLARE
 BEGIN
 	PERFORM cdp._job_as_owner();
 	IF cdp._cron_schema() IS NOT NULL THEN
-		CALL cdp._cron_apply(false);
+		-- an owner who was never given pg_cron and never scheduled has nothing in it
+		IF has_schema_privilege(cdp._cron_schema(), 'USAGE')
+			OR EXISTS (SELECT FROM cdp.meta m WHERE m.key = 'jobs_pg_cron' AND m.value = cdp._job_home()) THEN
+			CALL cdp._cron_apply(false);
+		END IF;
 	ELSIF cron_db <> current_database() THEN
 		RAISE NOTICE 'pg_cron works from another database; when jobs of this one are scheduled there, a superuser runs in it:'
 			USING DETAIL = (SELECT string_agg(s || ';', E'\n') FROM cdp._cron_statements('cron', true, false) s);

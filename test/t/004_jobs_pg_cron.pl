@@ -60,6 +60,8 @@ isnt($rc, 0, 'an owner without rights on pg_cron is refused');
 like($err, qr/GRANT USAGE ON SCHEMA cron TO keeper/, 'with the statement that helps');
 my $rows = q{SELECT string_agg(concat_ws(' ', jobname, schedule, database, username, active), '; ' ORDER BY jobname) FROM cron.job};
 is(q1($rows), '', 'and nothing was scheduled');
+($rc, $out, $err) = $node->psql('shop', as_keeper('CALL cdp.unschedule_jobs()'));
+is($rc, 0, 'there is nothing to take back, so that is no error');
 
 # a superuser schedules on behalf of the owner, the owner for himself: the same rows
 q1('CALL cdp.schedule_jobs()');
@@ -136,5 +138,10 @@ like($err, qr/SELECT cron\.unschedule/, 'unschedule prints its statement too');
 is(q1(q{SELECT string_agg(concat_ws(' ', jobname, schedule, command, database, username), '; ') FROM cron.job WHERE database = 'other'}),
 	q{cdp:other:far 0 5 * * * CALL cdp.run_job('far', scheduled => true) other keeper}, 'they can be run twice and give one row');
 is(q1(q{SELECT count(*) FROM cron.job WHERE database = 'shop' AND jobname LIKE 'cdp:%'}), 2, 'the jobs of this database are untouched');
+
+# drop_data takes the schedule with it
+q1(as_keeper(q{CALL cdp.drop_data('shop')}));
+is(q1(q{SELECT count(*) FROM cron.job WHERE database = 'shop' AND jobname LIKE 'cdp:%'}), 0, 'drop_data unschedules');
+is(q1(q{SELECT to_regclass('cdp.job') IS NULL}), 't', 'and drops');
 $node->stop;
 done_testing();

@@ -194,6 +194,7 @@ CREATE OR REPLACE FUNCTION cdp._apply_orders(profile_ids bigint[], order_ids tex
 	products jsonb DEFAULT NULL)
 	RETURNS TABLE (ord int, sqlstate text, reason text, hint text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	SET enable_seqscan = off	-- as in _update_orders
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -252,6 +253,7 @@ BEGIN
 			channel, store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no),
 			CASE WHEN _apply_orders.strict AND refunded > amount THEN 'too much' ELSE 'incomplete' END)) t
 		WHERE u.nth = -1;
+	-- round by round; mostly there is one
 	FOR k IN 1 .. (SELECT coalesce(max(n), 0) FROM unnest(nth) n) LOOP
 		RETURN QUERY SELECT u.* FROM cdp._update_orders(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds,
 			currencies, channels, store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, tracking_nos,

@@ -26,7 +26,7 @@
  * cdp._log_xid() is the default of a column, so it runs once per row: the
  * offset is cached.  The cache is right until the relation cache says that
  * log_epoch changed (its trigger does that, so does DROP TABLE), or until
- * the transaction that raised it, in this very session, rolls back.
+ * a transaction of this very session, which may have raised it, rolls back.
  *
  * SQL: sql/event_log.sql.  Tests: test/sql/event_log.sql,
  * test/t/NNN_event_log_TOPIC.pl.  Page: doc/event_log.md.
@@ -64,13 +64,25 @@ PG_FUNCTION_INFO_V1(cdp_repair_log_epoch);
 static void
 log_xact_end(XactEvent event, void *arg)
 {
-	if (!raised_here)
-		return;
-	/* a prepared transaction may still roll back */
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		offset_valid = false;
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_COMMIT)
-		raised_here = false;
+	switch (event)
+	{
+		case XACT_EVENT_ABORT:
+			/* it may have made the tables; reading one row again is cheap */
+			offset_valid = false;
+			raised_here = false;
+			break;
+		case XACT_EVENT_PREPARE:
+			/* it may still roll back */
+			if (raised_here)
+				offset_valid = false;
+			raised_here = false;
+			break;
+		case XACT_EVENT_COMMIT:
+			raised_here = false;
+			break;
+		default:
+			break;
+	}
 }
 
 static void

@@ -327,11 +327,13 @@ BEGIN
 		FROM cdp.event_consumer c JOIN cdp.log_table t USING (log)
 		WHERE to_regclass(format('cdp.%I', c.log)) IS NOT NULL ORDER BY c.name
 	LOOP
-		-- what done saw running and has ended since, then the first one after it that the pass has not reached
+		-- what done saw running and has ended since, then the first one after it that the pass has not reached; the
+		-- conditions are such that only the index (xid, id) can give the order
 		EXECUTE format(
 			'SELECT s.seen, true FROM ('
-			' (SELECT e.* FROM unnest($3) x, LATERAL (SELECT %2$s AS seen FROM cdp.%1$I l WHERE l.xid = x'
-			'   AND (l.xid, l.%3$I) > ($1, $2) ORDER BY l.xid, l.%3$I LIMIT 1) e)'
+			' (SELECT e.* FROM unnest($3) x, LATERAL (SELECT %2$s AS seen FROM cdp.%1$I l'
+			'   WHERE (l.xid, l.%3$I) > (x, CASE WHEN x = $1 THEN $2 ELSE -9223372036854775808 END) AND l.xid <= x'
+			'   ORDER BY l.xid, l.%3$I LIMIT 1) e WHERE x >= $1)'
 			' UNION ALL'
 			' (SELECT %2$s FROM cdp.%1$I l WHERE (l.xid, l.%3$I) > ($4, $5) ORDER BY l.xid, l.%3$I LIMIT 1)) s ORDER BY s.seen LIMIT 1',
 			l.log, l.seen, l.id_column)

@@ -172,6 +172,10 @@ UPDATE cdp.event_consumer c SET target = NULL, last_xid = NULL, last_id = NULL, 
 	SELECT (min(xid)::text || ':' || (max(xid)::text::bigint + 1) || ':' || string_agg(xid::text, ',' ORDER BY xid) FILTER (WHERE n % 10 = 0))::pg_snapshot
 	FROM (SELECT xid, row_number() OVER (ORDER BY xid) n FROM cdp.event WHERE name = 'n' GROUP BY xid) x)
 WHERE name = 'bounded';
+DO $$ DECLARE before bigint := rows_read(); BEGIN
+	PERFORM count(*) FROM cdp._health_event_log();
+	RAISE INFO 'health reads bounded: %', rows_read() - before < 1000;
+END $$;
 CALL watch(5, 100);
 SELECT count(*), count(DISTINCT xid) FROM cdp._next_events('bounded', 10000);
 SELECT count(*) FROM cdp._next_events('bounded', 10000);

@@ -2,9 +2,10 @@
 # Every suite, on a private temporary cluster.  Usage: test/run.sh [SUITE...]; MODULES="event value" narrows to the
 # tests NAME and NAME_topic of these modules.
 #
-# Suites: regress isolation pgtap tap upgrade examples (the default: all of them), tree, bench, docs (doc/roles.md).  As root the work is done by
-# role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the machine's PostgreSQL is
-# changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed or a suite ran nothing.
+# Suites: regress isolation pgtap tap upgrade examples (the default: all of them), tree, bench, docs (doc/roles.md).  As
+# root the work is done by role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the
+# machine's PostgreSQL is changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed
+# or a suite ran nothing.
 #
 # CDP_MODE=plain (default; with assertions), coverage (gcov) or valgrind.  CDP_OUT=DIR (writable for everybody) gets the
 # result files of regress and isolation; CDP_KEEP=1 leaves the stage.

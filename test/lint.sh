@@ -28,7 +28,7 @@ version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" customer_cdp.control)
 step cppcheck cppcheck --quiet --std=c11 --language=c --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
 	--library=posix --suppress=missingInclude --suppress=unknownMacro --suppress=nullPointerRedundantCheck \
 	-DPG_VERSION_NUM=150000 -DCDP_VERSION='"x"' '-DPG_FUNCTION_INFO_V1(x)=' '-Dereport(level, rest)=abort()' '-Delog(level, ...)=abort()' \
-	'-DAssert(c)=do {if (!(c)) abort();} while (0)' \
+	'-DAssert(c)=((c) ? (void) 0 : abort())' \
 	-I src src
 
 server=$($PG_CONFIG --includedir-server)

@@ -369,6 +369,7 @@ COMMENT ON FUNCTION cdp._health_core() IS 'internal: rows of core in cdp.health(
 
 -- @access
 ('function', 'migrate', 'EXECUTE', '{owner}'),
+('function', 'load_demo', 'EXECUTE', '{owner}'),
 ('function', 'grant_access', 'EXECUTE', '{owner}'),
 ('function', 'revoke_access', 'EXECUTE', '{owner}'),
 ('function', 'now', 'EXECUTE', '{public}'),

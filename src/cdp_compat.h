@@ -67,4 +67,11 @@ cdp_qualified_name(const char *name)
 #define cdp_backend_status(i)	pgstat_fetch_stat_local_beentry(i)
 #endif
 
+/* 16 has one function for the owner of anything */
+#if PG_VERSION_NUM >= 160000
+#define cdp_is_relation_owner(relid, role)	object_ownercheck(RelationRelationId, relid, role)
+#else
+#define cdp_is_relation_owner(relid, role)	pg_class_ownercheck(relid, role)
+#endif
+
 #endif							/* CDP_COMPAT_H */

@@ -71,6 +71,47 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._ensure_table(text, text) IS 'internal: creates a table of schema cdp, or adds the columns, defaults and constraints it lacks';
 
+CREATE OR REPLACE FUNCTION cdp._lock_tables() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- Nobody shall see more of a migration than waiting, above all no deadlock.  First the gate: every verb holds cdp.meta
+-- to the end of its transaction, so with ACCESS EXCLUSIVE on it no verb is under way.  Then all tables and views or
+-- none: readers without a verb may hold one and want another, so what is not had in less than deadlock_timeout is
+-- given back, gate included, and tried again.
+DECLARE
+	rel   record;
+	mine  text := current_setting('lock_timeout');
+	most  interval := current_setting('deadlock_timeout')::interval / 2;
+	until timestamptz;
+	pause float8 := 0.05;
+BEGIN
+	LOOP
+		until := NULL;
+		BEGIN
+			LOCK TABLE cdp.meta IN ACCESS EXCLUSIVE MODE;
+			until := clock_timestamp() + most;
+			FOR rel IN SELECT c.oid::regclass AS name, c.relkind FROM pg_class c
+				WHERE c.relnamespace = 'cdp'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+				  AND c.relowner = current_user::regrole
+				ORDER BY c.relkind = 'v', c.oid
+			LOOP
+				PERFORM set_config('lock_timeout', greatest(1, ceil(extract(epoch FROM until - clock_timestamp()) * 1000))::text, true);
+				EXECUTE format('LOCK TABLE %s%s IN ACCESS EXCLUSIVE MODE', CASE rel.relkind WHEN 'v' THEN '' ELSE 'ONLY ' END, rel.name);
+			END LOOP;
+			PERFORM set_config('lock_timeout', mine, true);
+			RETURN;
+		EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+			-- at the gate it is the caller's own lock_timeout
+			IF until IS NULL THEN
+				RAISE;
+			END IF;
+		END;
+		PERFORM pg_sleep(pause);
+		pause := least(pause * 1.5, 1);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp._lock_tables() IS 'internal: locks all tables and views for a migration, without a deadlock for those who use them';
+
 CREATE OR REPLACE FUNCTION cdp._migrate_begin() RETURNS text
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -99,6 +140,7 @@ BEGIN
 		END IF;
 		PERFORM set_config('role', holder, true);
 	END IF;
+	PERFORM cdp._lock_tables();
 	EXECUTE 'SELECT value FROM cdp.meta WHERE key = $1' INTO at USING 'version';
 	RETURN at;
 END $$;

@@ -59,8 +59,11 @@ extern void cdp_begin_read(CdpVerb *verb);
 extern void cdp_begin_write(CdpVerb *verb, const char *name);
 extern void cdp_end(CdpVerb *verb);
 
-/* 55000 unless the tables are there and of the code's version */
+extern void cdp_begin_unchecked(CdpVerb *verb);
+
+/* 55000 unless tables, extension and library fit together; waits for a migration (core_version.c) */
 extern void cdp_check_version(void);
+extern void cdp_forget_version(void);
 
 /* owner of cdp.meta, who owns all tables */
 extern Oid	cdp_owner(void);

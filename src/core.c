@@ -1,6 +1,6 @@
 /*
  * core.c
- *	  Clock, settings, version guard, and the frame in which verbs run.
+ *	  Clock, settings, and the frame in which verbs run.
  *
  * Who is who: the extension's functions belong to the superuser who ran
  * CREATE EXTENSION, the tables to the role that ran CALL cdp.migrate().  A
@@ -49,9 +49,6 @@ static char *cdp_timezone_setting;
 static TimestampTz now_fixed = DT_NOBEGIN;
 static pg_tz *zone = NULL;
 
-/* true while nothing has happened that could have changed the answer */
-static bool version_checked = false;
-
 uint64		cdp_rules_epoch = 1;
 
 /* tables of rules that some cache of this backend was filled from */
@@ -60,8 +57,6 @@ static Oid	watched[MAX_WATCHED];
 static int	nwatched = 0;
 
 PG_FUNCTION_INFO_V1(cdp_now);
-PG_FUNCTION_INFO_V1(cdp_version);
-PG_FUNCTION_INFO_V1(cdp_require_version);
 PG_FUNCTION_INFO_V1(cdp_rules_changed);
 PG_FUNCTION_INFO_V1(cdp_local_to_utc);
 
@@ -218,7 +213,7 @@ cdp_zone(void)
 static void
 functions_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	version_checked = false;
+	cdp_forget_version();
 }
 
 /*
@@ -230,7 +225,7 @@ relation_changed(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid))
 	{
-		version_checked = false;
+		cdp_forget_version();
 		cdp_rules_epoch++;
 		return;
 	}
@@ -314,13 +309,6 @@ cdp_now(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(cdp_now_value());
 }
 
-/* cdp.version() -> text: of the library that is loaded */
-Datum
-cdp_version(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(CDP_VERSION));
-}
-
 /*
  * cdp._local_to_utc(timestamp) -> timestamptz: a clock reading without zone,
  * read in cdp.timezone whatever the session's TimeZone is.
@@ -392,8 +380,9 @@ cdp_owner(void)
 	return owner;
 }
 
-static void
-pin_and_connect(CdpVerb *verb)
+/* the frame without the guard: for the guard itself */
+void
+cdp_begin_unchecked(CdpVerb *verb)
 {
 	Oid			owner = cdp_owner();
 
@@ -411,7 +400,7 @@ void
 cdp_begin_read(CdpVerb *verb)
 {
 	cdp_check_version();
-	pin_and_connect(verb);
+	cdp_begin_unchecked(verb);
 }
 
 void
@@ -421,7 +410,7 @@ cdp_begin_write(CdpVerb *verb, const char *name)
 	PreventCommandIfReadOnly(name);
 	PreventCommandIfParallelMode(name);
 	cdp_check_version();
-	pin_and_connect(verb);
+	cdp_begin_unchecked(verb);
 }
 
 void
@@ -465,57 +454,4 @@ SPIPlanPtr
 cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
 {
 	return keep_plan(slot, sql, nargs, types, CURSOR_OPT_CUSTOM_PLAN);
-}
-
-/*
- * The tables must have been migrated to the version of the code, and the
- * library that this session loaded must be the code that is installed: after
- * an update in another session the old library may still be in this one.
- */
-void
-cdp_check_version(void)
-{
-	static SPIPlanPtr plan = NULL;
-	CdpVerb		verb;
-	char	   *tables = NULL;
-	char	   *installed;
-
-	if (version_checked)
-		return;
-
-	pin_and_connect(&verb);		/* complains when there is no table */
-	if (SPI_execute_plan(cdp_plan(&plan,
-								  "SELECT m.value, e.extversion"
-								  " FROM pg_extension e"
-								  " LEFT JOIN cdp.meta m ON m.key = 'version'"
-								  " WHERE e.extname = 'customer_cdp'",
-								  0, NULL),
-						 NULL, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "extension customer_cdp is not installed");
-	tables = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	installed = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	if (strcmp(installed, CDP_VERSION) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this session runs version %s of customer_cdp, the database has version %s",
-						CDP_VERSION, installed),
-				 errhint("Connect anew when the extension has just been updated; otherwise run"
-						 " BEGIN; ALTER EXTENSION customer_cdp UPDATE; CALL cdp.migrate(); COMMIT;")));
-	if (tables == NULL || strcmp(tables, CDP_VERSION) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the tables of customer_cdp have version %s, the code has version %s",
-						tables ? tables : "none", CDP_VERSION),
-				 errhint("CALL cdp.migrate(); next time update in one step:"
-						 " BEGIN; ALTER EXTENSION customer_cdp UPDATE; CALL cdp.migrate(); COMMIT;")));
-	cdp_end(&verb);
-	version_checked = true;
-}
-
-/* cdp._require_version(): the guard for verbs that are not written in C */
-Datum
-cdp_require_version(PG_FUNCTION_ARGS)
-{
-	cdp_check_version();
-	PG_RETURN_VOID();
 }

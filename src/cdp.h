@@ -23,6 +23,7 @@
 #include "cdp_errors.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
+#include "utils/jsonb.h"
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
@@ -70,6 +71,17 @@ extern Oid	cdp_owner(void);
 
 /* Oid of a relation of schema cdp, InvalidOid when it is not there */
 extern Oid	cdp_relation(const char *name);
+
+/* is this key of a jsonb object the one with that name */
+static inline bool
+cdp_key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == (int) strlen(name) &&
+		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/* a copy of a value inside a larger jsonb that takes no more room than it needs */
+extern Jsonb *cdp_jsonb_copy(JsonbValue *value);
 
 /*
  * Prepare once per backend and keep; *slot is a static of the caller.  The

@@ -422,6 +422,20 @@ cdp_end(CdpVerb *verb)
 	SetUserIdAndSecContext(verb->userid, verb->sec_context);
 }
 
+Jsonb *
+cdp_jsonb_copy(JsonbValue *value)
+{
+	Jsonb	   *copy;
+
+	/* JsonbValueToJsonb() answers a buffer of at least a kilobyte */
+	if (value->type != jbvBinary)
+		return JsonbValueToJsonb(value);
+	copy = palloc(VARHDRSZ + value->val.binary.len);
+	SET_VARSIZE(copy, VARHDRSZ + value->val.binary.len);
+	memcpy(VARDATA(copy), value->val.binary.data, value->val.binary.len);
+	return copy;
+}
+
 static SPIPlanPtr
 keep_plan(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types, int options)
 {

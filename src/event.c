@@ -66,7 +66,6 @@ cdp_read_event(JsonbContainer *object, CdpEventItem *item)
 	}
 	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 	{
-		char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
 		char	   *s = NULL;
 
 		(void) JsonbIteratorNext(&it, &v, true);
@@ -74,13 +73,13 @@ cdp_read_event(JsonbContainer *object, CdpEventItem *item)
 			continue;
 		if (v.type == jbvString)
 			s = pnstrdup(v.val.string.val, v.val.string.len);
-		if (strcmp(name, "identifiers") == 0)
-			item->who.identifiers = JsonbValueToJsonb(&v);
-		else if (strcmp(name, "traits") == 0)
-			item->who.traits = JsonbValueToJsonb(&v);
-		else if (strcmp(name, "properties") == 0)
-			item->properties = JsonbValueToJsonb(&v);
-		else if (strcmp(name, "occurred_at") == 0)
+		if (cdp_key_is(&key, "identifiers"))
+			item->who.identifiers = cdp_jsonb_copy(&v);
+		else if (cdp_key_is(&key, "traits"))
+			item->who.traits = cdp_jsonb_copy(&v);
+		else if (cdp_key_is(&key, "properties"))
+			item->properties = cdp_jsonb_copy(&v);
+		else if (cdp_key_is(&key, "occurred_at"))
 		{
 			if (s == NULL || !cdp_parse_moment(s, &item->who.occurred_at))
 			{
@@ -88,13 +87,13 @@ cdp_read_event(JsonbContainer *object, CdpEventItem *item)
 				return;
 			}
 		}
-		else if (s != NULL && strcmp(name, "name") == 0)
+		else if (s != NULL && cdp_key_is(&key, "name"))
 			item->name = s;
-		else if (s != NULL && strcmp(name, "message_id") == 0)
+		else if (s != NULL && cdp_key_is(&key, "message_id"))
 			item->message_id = s;
-		else if (s != NULL && strcmp(name, "source") == 0)
+		else if (s != NULL && cdp_key_is(&key, "source"))
 			item->who.source = s;
-		else if (s != NULL && strcmp(name, "channel") == 0)
+		else if (s != NULL && cdp_key_is(&key, "channel"))
 			item->channel = s;
 		else
 		{
@@ -263,6 +262,7 @@ write_keys(CdpEventItem **keyed, int n, bool permanent)
 
 		if (i > 0 && same_key(keyed[i - 1], keyed[i]))
 			continue;
+		cdp_rows_start(rows);
 		values[0] = CStringGetTextDatum(keyed[i]->who.source ? keyed[i]->who.source : "");
 		values[1] = CStringGetTextDatum(keyed[i]->message_id);
 		values[2] = Int64GetDatum(keyed[i]->event_id);
@@ -334,6 +334,7 @@ cdp_write_events(CdpEventItem **items, int n, bool permanent)
 		if (!item->is_new)
 			continue;
 		memset(nulls, 0, sizeof(nulls));
+		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(item->event_id);
 		values[1] = Int64GetDatum(item->who.profile_id);
 		values[2] = CStringGetTextDatum(item->name);

@@ -109,7 +109,7 @@ cdp_track_many(PG_FUNCTION_ARGS)
 		}
 		/* what cannot be read is kept as it came */
 		if (!raise && item->verdict == CDP_REJECT)
-			item->raw = JsonbValueToJsonb(&v);
+			item->raw = cdp_jsonb_copy(&v);
 	}
 	written = cdp_track(events, n, raise, true, false);
 	cdp_end(&verb);

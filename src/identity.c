@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "probe.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 /* customers that become one: every customer met points to its root */
@@ -63,6 +64,8 @@ probe(Batch *b)
 				profile_column,
 				seen_column,
 				customer_column;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext keys;
 	bool		isnull;
 
 	cdp_push_fresh_snapshot();
@@ -72,6 +75,7 @@ probe(Batch *b)
 	profile_column = cdp_probe_column(identifiers, "profile_id");
 	seen_column = cdp_probe_column(identifiers, "last_seen");
 	customer_column = cdp_probe_column(aliases, "customer_id");
+	keys = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp keys", ALLOCSET_SMALL_SIZES);
 	for (int i = 0; i < b->nnodes; i++)
 	{
 		IdNode	   *node = &b->nodes[i];
@@ -79,7 +83,10 @@ probe(Batch *b)
 
 		node->identifier_id = node->profile_id = node->alias_id = 0;
 		node->is_new = false;
+		MemoryContextReset(keys);
+		MemoryContextSwitchTo(keys);
 		slot = cdp_probe_text2(identifiers, CStringGetTextDatum(node->kind), CStringGetTextDatum(node->value));
+		MemoryContextSwitchTo(caller);
 		if (slot == NULL)
 			continue;
 		node->identifier_id = DatumGetInt64(slot_getattr(slot, id_column, &isnull));
@@ -88,6 +95,7 @@ probe(Batch *b)
 		slot = cdp_probe_int8(aliases, node->profile_id);
 		node->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : node->profile_id;
 	}
+	MemoryContextDelete(keys);
 	cdp_probe_close(aliases);
 	cdp_probe_close(identifiers);
 	PopActiveSnapshot();

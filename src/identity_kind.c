@@ -212,8 +212,14 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 
 	if (kind->soft != NULL)
 	{
+		char	   *value = NULL;
+
+		/* not the buffer itself, which has a kilobyte: a batch keeps all its values */
 		initStringInfo(&out);
-		return kind->soft(raw, len, kind->policy, &out, &why) && out.len > 0 ? out.data : NULL;
+		if (kind->soft(raw, len, kind->policy, &out, &why) && out.len > 0)
+			value = pnstrdup(out.data, out.len);
+		pfree(out.data);
+		return value;
 	}
 	if (OidIsValid(kind->function))
 		return call_normalizer(kind, raw, len);

@@ -64,18 +64,17 @@ read_item(JsonbContainer *object, CdpSighting *item)
 	}
 	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 	{
-		char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
 
 		(void) JsonbIteratorNext(&it, &v, true);
 		if (v.type == jbvNull)
 			continue;
-		if (strcmp(name, "identifiers") == 0)
-			item->identifiers = JsonbValueToJsonb(&v);
-		else if (strcmp(name, "traits") == 0)
-			item->traits = JsonbValueToJsonb(&v);
-		else if (strcmp(name, "source") == 0 && v.type == jbvString)
+		if (cdp_key_is(&key, "identifiers"))
+			item->identifiers = cdp_jsonb_copy(&v);
+		else if (cdp_key_is(&key, "traits"))
+			item->traits = cdp_jsonb_copy(&v);
+		else if (cdp_key_is(&key, "source") && v.type == jbvString)
 			item->source = pnstrdup(v.val.string.val, v.val.string.len);
-		else if (strcmp(name, "occurred_at") == 0)
+		else if (cdp_key_is(&key, "occurred_at"))
 		{
 			if (v.type != jbvString ||
 				!cdp_parse_moment(pnstrdup(v.val.string.val, v.val.string.len), &item->occurred_at))

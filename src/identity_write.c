@@ -47,6 +47,7 @@ write_profiles(IdNode **fresh, int n)
 
 		if (fresh[i]->identifier_id == 0)
 			continue;
+		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(fresh[i]->profile_id);
 		values[1] = TimestampTzGetDatum(fresh[i]->first_at);
 		cdp_rows_put(rows, values, nulls);
@@ -92,6 +93,7 @@ cdp_write_identifiers(Batch *b)
 		Datum		values[6];
 		bool		nulls[6] = {false, false, false, false, false, false};
 
+		cdp_rows_start(rows);
 		values[0] = CStringGetTextDatum(fresh[i]->kind);
 		values[1] = CStringGetTextDatum(fresh[i]->value);
 		values[2] = Int64GetDatum(fresh[i]->profile_id);
@@ -212,6 +214,7 @@ cdp_write_links(Batch *b)
 		Datum		values[5];
 		bool		nulls[5] = {false, false, false, false, false};
 
+		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(Min(x->identifier_id, y->identifier_id));
 		values[1] = Int64GetDatum(Max(x->identifier_id, y->identifier_id));
 		values[2] = CStringGetTextDatum(psprintf("%s+%s", cdp_is_stronger(x, y) ? x->kind : y->kind,
@@ -254,6 +257,7 @@ cdp_write_last_seen(Batch *b)
 			continue;
 		if (rows == NULL)
 			rows = cdp_rows_open("seen", 2, names, types);
+		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(node->identifier_id);
 		values[1] = TimestampTzGetDatum(node->seen_at);
 		cdp_rows_put(rows, values, nulls);

@@ -7,6 +7,7 @@
 #include "rows.h"
 
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
@@ -15,6 +16,8 @@ struct CdpRows
 	EphemeralNamedRelationData enr;
 	TupleDesc	desc;
 	Tuplestorestate *store;
+	MemoryContext row_context;	/* what one row is built from */
+	MemoryContext caller;
 	bool		published;
 };
 
@@ -27,6 +30,7 @@ cdp_rows_open(const char *name, int ncolumns, const char *const *names, const Oi
 	for (int i = 0; i < ncolumns; i++)
 		TupleDescInitEntry(rows->desc, i + 1, names[i], types[i], -1, 0);
 	rows->store = tuplestore_begin_heap(false, false, work_mem);
+	rows->row_context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp row", ALLOCSET_DEFAULT_SIZES);
 	rows->enr.md.name = pstrdup(name);
 	rows->enr.md.reliddesc = InvalidOid;
 	rows->enr.md.tupdesc = rows->desc;
@@ -38,9 +42,17 @@ cdp_rows_open(const char *name, int ncolumns, const char *const *names, const Oi
 }
 
 void
+cdp_rows_start(CdpRows *rows)
+{
+	rows->caller = MemoryContextSwitchTo(rows->row_context);
+}
+
+void
 cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls)
 {
+	MemoryContextSwitchTo(rows->caller);
 	tuplestore_putvalues(rows->store, rows->desc, unconstify(Datum *, values), unconstify(bool *, nulls));
+	MemoryContextReset(rows->row_context);
 }
 
 void
@@ -59,5 +71,6 @@ cdp_rows_close(CdpRows *rows)
 	if (rows->published)
 		(void) SPI_unregister_relation(rows->enr.md.name);
 	tuplestore_end(rows->store);
+	MemoryContextDelete(rows->row_context);
 	pfree(rows);
 }

@@ -6,7 +6,9 @@
  * columns share one, and the executor reads it like a transition table:
  *
  *		rows = cdp_rows_open("item", 2, names, types);
- *		cdp_rows_put(rows, values, nulls);		-- as often as needed
+ *		cdp_rows_start(rows);					-- as often as needed:
+ *		values[0] = CStringGetTextDatum(...);	-- what is allocated here
+ *		cdp_rows_put(rows, values, nulls);		-- is freed here
  *		cdp_rows_publish(rows);
  *		SPI_execute_plan(... "INSERT INTO cdp.x SELECT a, b FROM item" ...);
  *		cdp_rows_close(rows);
@@ -20,6 +22,7 @@ typedef struct CdpRows CdpRows;
 
 extern CdpRows *cdp_rows_open(const char *name, int ncolumns,
 							  const char *const *names, const Oid *types);
+extern void cdp_rows_start(CdpRows *rows);
 extern void cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls);
 extern void cdp_rows_publish(CdpRows *rows);
 extern void cdp_rows_close(CdpRows *rows);

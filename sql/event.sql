@@ -22,7 +22,39 @@ CREATE OR REPLACE FUNCTION cdp._insert_events(profile_ids bigint[], names text[]
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_insert_events';
 COMMENT ON FUNCTION cdp._insert_events(bigint[], text[], timestamptz[], jsonb[], text[], text[], text[], boolean) IS 'internal: writes events whose profiles are known, each (source, message_id) once, received now; permanent: the keys are never pruned. Answers the number of new events. Runs with the rights of its caller.';
 
+CREATE OR REPLACE PROCEDURE cdp.prune_event_keys(batch int DEFAULT 50000) LANGUAGE plpgsql
+AS $$
+-- Walks the keys in order of the primary key, a batch per transaction.
+DECLARE
+	run  bigint;
+	step record;
+BEGIN
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM cdp._require_version();
+	IF batch IS NULL OR batch < 1 THEN
+		RAISE EXCEPTION 'batch must be at least 1' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for 50000.';
+	END IF;
+	run := cdp._job_begin('prune_event_keys');
+	COMMIT;
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	SELECT '' AS last_source, '' AS last_message INTO step;
+	LOOP
+		PERFORM cdp._job_step(run);
+		SELECT p.scanned, p.removed, p.last_source, p.last_message INTO step
+			FROM cdp._prune_event_keys(step.last_source, step.last_message, batch) p;
+		EXIT WHEN step.scanned = 0;
+		PERFORM cdp._job_progress(run, step.removed);
+		COMMIT;
+		PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	END LOOP;
+	PERFORM cdp._job_end(run);
+END $$;
+COMMENT ON PROCEDURE cdp.prune_event_keys(int) IS 'Removes the keys (source, message_id) that are older than cdp.dedupe_window and not known for ever; track() ignores them already. batch: keys looked at per transaction. Commits per batch, so it cannot run inside a transaction; may be stopped and started again. Errors: 22023 batch, 55006 running already, 55000, 42501.';
+
 -- @access
+('function', 'prune_event_keys', 'EXECUTE', '{admin}'),
+('function', '_prune_event_keys', 'EXECUTE', '{admin}'),
+('function', '_health_event', 'EXECUTE', '{reader,application}'),
 ('function', 'track', 'EXECUTE', '{application}'),
 ('function', 'track_many', 'EXECUTE', '{application}'),
 ('function', 'retry_rejects', 'EXECUTE', '{operator}'),
@@ -128,7 +160,50 @@ INSERT INTO cdp.event_schema (name, required, properties, traits, description) V
 	('Survey Answered', '{}', '{"survey": "string", "score": "number"}', '{}', 'answered a survey')
 	ON CONFLICT (name) DO NOTHING;
 
+INSERT INTO cdp.job (job, command, schedule, description) VALUES
+	('prune_event_keys', 'CALL cdp.prune_event_keys()', '17 3 * * *', 'removes keys of events older than cdp.dedupe_window')
+	ON CONFLICT (job) DO NOTHING;
+
 -- @view
+CREATE OR REPLACE FUNCTION cdp._prune_event_keys(after_source text, after_message text, batch int,
+	OUT scanned bigint, OUT removed bigint, OUT last_source text, OUT last_message text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	WITH page AS (
+		SELECT k.source, k.message_id, k.received_at, k.permanent FROM cdp.event_key k
+		WHERE (k.source, k.message_id) > (after_source, after_message)
+		ORDER BY k.source, k.message_id LIMIT batch
+	), gone AS (
+		DELETE FROM cdp.event_key k USING page p
+		WHERE (k.source, k.message_id) = (p.source, p.message_id)
+		  AND NOT p.permanent AND p.received_at < cdp.now() - current_setting('cdp.dedupe_window')::interval
+		  -- as it is now: track() may have taken an old key over since
+		  AND NOT k.permanent AND k.received_at = p.received_at
+		RETURNING 1
+	), last AS (
+		SELECT p.source, p.message_id FROM page p ORDER BY p.source DESC, p.message_id DESC LIMIT 1
+	)
+	SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), l.source, l.message_id
+	INTO scanned, removed, last_source, last_message
+	FROM (SELECT 1) one LEFT JOIN last l ON true;
+END $$;
+COMMENT ON FUNCTION cdp._prune_event_keys(text, text, int) IS 'internal: one batch of prune_event_keys; scanned = 0 at the end';
+
+CREATE OR REPLACE FUNCTION cdp._health_event() RETURNS TABLE (check_name text, ok boolean, detail text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	-- a monitor wants to know of ten and of ten thousand, not how many millions
+	SELECT count(*) INTO n FROM (SELECT FROM cdp.event_reject LIMIT 10001) r;
+	RETURN QUERY VALUES ('rejected_events', n = 0,
+		CASE WHEN n = 0 THEN 'none' WHEN n > 10000 THEN 'more than 10,000 in cdp.event_reject'
+		     ELSE format('%s in cdp.event_reject; mend the plan, then SELECT cdp.retry_rejects()', n) END);
+END $$;
+COMMENT ON FUNCTION cdp._health_event() IS 'internal: rows of event in cdp.health()';
+
 CREATE OR REPLACE FUNCTION cdp.retry_rejects(name text DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

@@ -71,3 +71,12 @@ SELECT cdp.track_many('[]', 'ignore');
 BEGIN READ ONLY;
 SELECT cdp.track('{"member_id": "m-1"}', 'x');
 ROLLBACK;
+-- old keys are pruned, those known for ever stay
+SELECT source, message_id, permanent FROM cdp.event_key ORDER BY 1, 2;
+UPDATE cdp.event_key SET permanent = true WHERE message_id = 'b-1';
+SET cdp.now = '2026-05-01 09:00+08';
+CALL cdp.prune_event_keys(1);
+SELECT source, message_id, permanent FROM cdp.event_key ORDER BY 1, 2;
+SELECT job, status, done FROM cdp.job_run;
+CALL cdp.prune_event_keys(0);
+SELECT * FROM cdp.health() WHERE check_name = 'rejected_events';

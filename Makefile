@@ -2,7 +2,20 @@
 EXTENSION   = customer_cdp
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
 # The one list of modules, in dependency order.  Everything below follows from it.
-CDP_MODULES = core jobs jobs_cron identity_normalize identity event_log event commerce commerce_order event_source value core_demo
+CDP_MODULES = \
+	core \
+	jobs \
+	jobs_cron \
+	identity_normalize \
+	identity \
+	event_log \
+	event \
+	commerce \
+	commerce_order \
+	event_source \
+	value \
+	identity_360 \
+	core_demo
 
 MODULE_big  = $(EXTENSION)
 OBJS        = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))

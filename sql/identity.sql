@@ -161,34 +161,45 @@ INSERT INTO cdp.identifier_kind (kind, priority, normalizer, own_profile, blocke
 	ON CONFLICT (kind) DO NOTHING;
 
 -- @view
-CREATE OR REPLACE FUNCTION cdp._put_traits(profile_ids bigint[], traits jsonb[], sources text[], observed_ats timestamptz[]) RETURNS void
+CREATE OR REPLACE FUNCTION cdp._put_traits(profile_ids bigint[], traits jsonb[], sources text[], observed_ats timestamptz[],
+	removing boolean DEFAULT false) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 AS $$
 -- Keep the last value per profile, trait and source, and the newest of these in profile.traits.  A value that is
--- already the surviving one is not written again.
+-- already the surviving one is not written again.  JSON null is not given, or with removing a removal.  Values of
+-- the wrong type are kept out; answers how many.
 DECLARE
 	changed bigint[];
+	refused bigint;
 BEGIN
 	WITH given AS (
 		SELECT DISTINCT ON (u.profile_id, t.key, coalesce(u.source, ''))
 			u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at
 		FROM unnest(profile_ids, traits, sources, observed_ats) WITH ORDINALITY u(profile_id, traits, source, at, ord)
 		CROSS JOIN LATERAL jsonb_each(u.traits) t
-		WHERE t.value <> 'null'
+		WHERE removing OR t.value <> 'null'
 		ORDER BY u.profile_id, t.key, coalesce(u.source, ''), u.at DESC, u.ord DESC
+	), kept_out AS (
+		INSERT INTO cdp.trait_reject (trait, profile_id, source, found_type)
+		SELECT g.trait, g.profile_id, g.source, jsonb_typeof(g.value)
+		FROM given g JOIN cdp.trait_definition d USING (trait)
+		WHERE g.value <> 'null' AND NOT cdp._has_trait_type(g.value, d.value_type)
+		RETURNING 1
 	), written AS (
 		INSERT INTO cdp.profile_trait AS pt (profile_id, trait, source, value, observed_at)
 		SELECT g.profile_id, g.trait, g.source, g.value, g.at FROM given g
 		JOIN cdp.profile p USING (profile_id)
+		LEFT JOIN cdp.trait_definition d USING (trait)
 		LEFT JOIN cdp.profile_trait o ON (o.profile_id, o.trait, o.source) = (g.profile_id, g.trait, g.source)
-		WHERE o.observed_at IS NULL
-		   OR (o.observed_at <= g.at AND (o.value <> g.value OR p.traits -> g.trait IS DISTINCT FROM g.value))
+		WHERE (o.observed_at IS NULL
+		       OR (o.observed_at <= g.at AND (o.value <> g.value OR p.traits -> g.trait IS DISTINCT FROM g.value)))
+		  AND (d.value_type IS NULL OR g.value = 'null' OR cdp._has_trait_type(g.value, d.value_type))
 		ORDER BY g.profile_id, g.trait, g.source
 		ON CONFLICT (profile_id, trait, source) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at
 			WHERE pt.observed_at <= excluded.observed_at
 		RETURNING pt.profile_id
 	)
-	SELECT array_agg(DISTINCT w.profile_id) INTO changed FROM written w;
+	SELECT array_agg(DISTINCT w.profile_id), (SELECT count(*) FROM kept_out) INTO changed, refused FROM written w;
 	IF changed IS NOT NULL THEN
 		PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (changed) ORDER BY p.profile_id FOR NO KEY UPDATE;
 		UPDATE cdp.profile p SET traits = s.traits
@@ -199,8 +210,9 @@ BEGIN
 		      GROUP BY n.profile_id) s
 		WHERE p.profile_id = s.profile_id AND p.traits <> s.traits;
 	END IF;
+	RETURN refused;
 END $$;
-COMMENT ON FUNCTION cdp._put_traits(bigint[], jsonb[], text[], timestamptz[]) IS 'internal: records traits of profiles with their source and time; the newest value survives';
+COMMENT ON FUNCTION cdp._put_traits(bigint[], jsonb[], text[], timestamptz[], boolean) IS 'internal: records traits of profiles with their source and time; the newest value survives; answers how many were of the wrong type';
 
 CREATE OR REPLACE VIEW cdp.customer AS
 SELECT p.profile_id AS customer_id,

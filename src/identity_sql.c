@@ -13,6 +13,7 @@
 #include "probe.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(cdp_identify_sql);
@@ -20,6 +21,7 @@ PG_FUNCTION_INFO_V1(cdp_identify_many);
 PG_FUNCTION_INFO_V1(cdp_identify_rows);
 PG_FUNCTION_INFO_V1(cdp_resolve);
 PG_FUNCTION_INFO_V1(cdp_customer_id);
+PG_FUNCTION_INFO_V1(cdp_normalize_sql);
 
 /* cdp.identify(identifiers, traits, source, occurred_at) -> customer_id */
 Datum
@@ -300,4 +302,27 @@ cdp_customer_id(PG_FUNCTION_ARGS)
 		profile_id = DatumGetInt64(slot_getattr(slot, cdp_probe_column(aliases, "customer_id"), &isnull));
 	cdp_probe_close(aliases);
 	PG_RETURN_INT64(profile_id);
+}
+
+/* cdp._normalize(kind, value) -> text, NULL when there is no comparable form */
+Datum
+cdp_normalize_sql(PG_FUNCTION_ARGS)
+{
+	text	   *kindname = PG_GETARG_TEXT_PP(0);
+	text	   *raw = PG_GETARG_TEXT_PP(1);
+	MemoryContext caller = CurrentMemoryContext;
+	const CdpKind *kind;
+	char	   *value = NULL;
+	CdpVerb		verb;
+
+	cdp_begin_read(&verb);
+	kind = cdp_find_kind(VARDATA_ANY(kindname), VARSIZE_ANY_EXHDR(kindname));
+	if (kind != NULL)
+		value = cdp_normalize_value(kind, VARDATA_ANY(raw), VARSIZE_ANY_EXHDR(raw));
+	if (value != NULL)
+		value = MemoryContextStrdup(caller, value);
+	cdp_end(&verb);
+	if (value == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(value));
 }

@@ -222,10 +222,11 @@ COMMENT ON FUNCTION cdp.customer_360(bigint) IS 'Everything known about a custom
 
 CREATE OR REPLACE FUNCTION cdp._timeline_event(profile_ids bigint[], from_time timestamptz, to_time timestamptz, max_rows int)
 	RETURNS TABLE (at timestamptz, kind text, title text, detail jsonb)
-	LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
 	-- each profile walks its own index backwards and stops
-	SELECT e.occurred_at, 'event', e.name, e.detail
+	RETURN QUERY SELECT e.occurred_at, 'event', e.name, e.detail
 	FROM unnest(profile_ids) p(id) CROSS JOIN LATERAL (
 		SELECT v.occurred_at, v.event_id, v.name,
 			v.properties || jsonb_strip_nulls(jsonb_build_object('event_id', v.event_id, 'source', v.source, 'channel', v.channel)) AS detail
@@ -233,19 +234,20 @@ BEGIN ATOMIC
 		WHERE v.profile_id = p.id AND v.occurred_at >= from_time AND v.occurred_at < to_time
 		ORDER BY v.occurred_at DESC LIMIT max_rows) e
 	ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT max_rows;
-END;
+END $$;
 COMMENT ON FUNCTION cdp._timeline_event(bigint[], timestamptz, timestamptz, int) IS 'internal: events in the timeline';
 
 CREATE OR REPLACE FUNCTION cdp._timeline_merge(profile_ids bigint[], from_time timestamptz, to_time timestamptz, max_rows int)
 	RETURNS TABLE (at timestamptz, kind text, title text, detail jsonb)
-	LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT m.at, 'identity', m.action, jsonb_strip_nulls(jsonb_build_object('customer_id', m.customer_id, 'other_id', m.other_id, 'rule', m.rule, 'reason', m.reason))
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY SELECT m.at, 'identity', m.action, jsonb_strip_nulls(jsonb_build_object('customer_id', m.customer_id, 'other_id', m.other_id, 'rule', m.rule, 'reason', m.reason))
 	FROM unnest(profile_ids) p(id) CROSS JOIN LATERAL (
 		SELECT l.* FROM cdp.merge_log l WHERE l.other_id = p.id AND l.at >= from_time AND l.at < to_time
 		ORDER BY l.at DESC LIMIT max_rows) m
 	ORDER BY m.at DESC, m.merge_id DESC LIMIT max_rows;
-END;
+END $$;
 COMMENT ON FUNCTION cdp._timeline_merge(bigint[], timestamptz, timestamptz, int) IS 'internal: merges and their undoing in the timeline';
 
 CREATE OR REPLACE FUNCTION cdp.timeline(customer_id bigint, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL,

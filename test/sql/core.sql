@@ -32,7 +32,7 @@ SELECT cdp.grant_access('god', current_user);
 SELECT cdp.grant_access('reader', 'nobody_at_all');
 SELECT cdp.grant_access(NULL, current_user);
 -- what went missing comes back
-ALTER TABLE cdp.event DROP COLUMN channel;
+ALTER TABLE cdp.event DROP COLUMN channel CASCADE;
 DROP INDEX cdp.event_log;
 DROP TRIGGER identifier_kind_changed ON cdp.identifier_kind;
 ALTER TABLE cdp.event ALTER COLUMN xid DROP DEFAULT;

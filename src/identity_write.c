@@ -12,6 +12,8 @@
 #include "rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 static Datum
@@ -145,6 +147,10 @@ compare_int64(const void *x, const void *y)
  * Lock the profile rows of the customers that merge, ascending, and see
  * whether they are still customers.  FOR NO KEY UPDATE, so that nobody who
  * only refers to a profile has to wait.
+ *
+ * When they are not, the locks are given back before we look again: whom
+ * they belong to now may have a smaller id, and whoever locks downwards
+ * deadlocks.  Only a subtransaction can give row locks back.
  */
 bool
 cdp_lock_customers(Batch *b)
@@ -154,8 +160,11 @@ cdp_lock_customers(Batch *b)
 	static const Oid types[1] = {INT8ARRAYOID};
 	int64	   *ids = palloc(sizeof(int64) * b->nmerges * 2);
 	Datum	   *datums = palloc(sizeof(Datum) * b->nmerges * 2);
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	Datum		args[1];
 	Snapshot	latest;
+	bool		changed;
 	int			n = 0;
 
 	for (int i = 0; i < b->nmerges; i++)
@@ -167,6 +176,9 @@ cdp_lock_customers(Batch *b)
 	for (int i = 0; i < n; i++)
 		datums[i] = Int64GetDatum(ids[i]);
 	args[0] = PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
 	cdp_plan(&lock_plan,
 			 "SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE",
 			 1, types);
@@ -184,14 +196,20 @@ cdp_lock_customers(Batch *b)
 	if (SPI_execute_snapshot(alias_plan, args, NULL, latest, InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read aliases");
 	UnregisterSnapshot(latest);
-	if (SPI_processed == 0)
-		return true;
-	if (IsolationUsesXactSnapshot())
+	changed = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	if (changed && IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access: these customers were merged concurrently"),
 				 errhint("Retry the transaction.")));
-	return false;
+	if (changed)
+		RollbackAndReleaseCurrentSubTransaction();
+	else
+		ReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return !changed;
 }
 
 /*

@@ -32,7 +32,7 @@ SELECT cdp.track_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_
 	'name', 'x', 'message_id', 'x' || 1 + (:m + i * :k) % 300)) FROM generate_series(1, 20) i));
 });
 my $r = $node->command_checks_all(
-	['pgbench', '-n', '-c', '8', '-j', '2', '-t', '150', "--random-seed=$seed", '-f', "$one\@3", '-f', "$many\@1", $node->connstr('postgres')],
+	['pgbench', '-n', '-c', '8', '-j', '2', '-t', '300', "--random-seed=$seed", '-f', "$one\@3", '-f', "$many\@1", $node->connstr('postgres')],
 	0, [qr/number of failed transactions: 0 /], [qr/^(?!.*(deadlock|ERROR))/s], 'eight sessions finish without an error');
 is($node->safe_psql('postgres', q{SELECT count(*) = count(DISTINCT message_id) FROM cdp.event WHERE name = 'x'}), 't', 'each message is one event');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM cdp.event e FULL JOIN cdp.event_key k USING (event_id) WHERE e.event_id IS NULL OR k.event_id IS NULL}), '0',

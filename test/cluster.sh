@@ -29,6 +29,10 @@ cluster_stage() {
 	trap 'exit 130' INT TERM HUP
 	# data sets that stand beside a checkout, never in it
 	export CDP_DATA="${CDP_DATA:-$_tree/../shared/data}"
+	# what only root can reach is copied; what is not there must look so to postgres, not forbidden
+	if [ ! -d "$CDP_DATA" ]; then CDP_DATA=$CDP_STAGE/data
+	elif [ "$(id -u)" = 0 ]; then cp -r "$CDP_DATA" "$CDP_STAGE/data" && CDP_DATA=$CDP_STAGE/data
+	fi
 	# the file that DATA names may be readable for root only
 	[ -z "${DATA:-}" ] || { cp "$DATA" "$CDP_STAGE/data.csv" && export DATA="$CDP_STAGE/data.csv"; } || return 1
 	mkdir "$CDP_STAGE/src"

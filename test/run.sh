@@ -2,7 +2,7 @@
 # Every suite, on a private temporary cluster.  Usage: test/run.sh [SUITE...]; MODULES="event value" narrows to the
 # tests NAME and NAME_topic of these modules.
 #
-# Suites: regress isolation pgtap tap upgrade examples (the default: all of them), tree, bench, docs (doc/roles.md).  As
+# Suites: tree regress isolation pgtap tap upgrade examples (the default: all of them), bench, docs (doc/roles.md).  As
 # root the work is done by role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the
 # machine's PostgreSQL is changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed
 # or a suite ran nothing.
@@ -23,7 +23,7 @@ if [ -z "${CDP_STAGE:-}" ]; then
 fi
 
 cd "$CDP_STAGE/src" || exit 1
-suites=${*:-regress isolation pgtap tap upgrade examples}
+suites=${*:-tree regress isolation pgtap tap upgrade examples}
 MODULES=${MODULES:-}
 passed=0 failed=0 summary=
 trap 'cluster_stop "$CDP_STAGE"' EXIT

@@ -7,7 +7,7 @@ check() {	# TITLE, complaints on stdin: the end of a pipe, so a subshell
 	complaints=$(cat)
 	if [ -z "$complaints" ]; then echo "ok - $1"; else echo "not ok - $1"; echo "$complaints" | sed 's/^/#   /'; echo >> "$failed"; fi
 }
-modules=$(sed -n 's/^CDP_MODULES *= *//p' Makefile)
+modules=$(echo $(sed -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' Makefile | sed -n 's/^CDP_MODULES *= *//p'))
 
 for f in sql/*.sql; do
 	n=$(basename "$f" .sql)

@@ -164,7 +164,7 @@ check_now(char **newval, void **extra, GucSource source)
 	if (plain[10] == 'T')
 		plain[10] = ' ';
 	if (plain[strlen(plain) - 1] == 'Z')
-		strcpy(plain + strlen(plain) - 1, "+00");
+		strlcpy(plain + strlen(plain) - 1, "+00", sizeof("+00"));
 	if (!cdp_parse_moment(plain, &at))
 	{
 		GUC_check_errdetail("There is no such moment in the calendar.");

@@ -146,7 +146,7 @@ retry_rows(void *arg)
 
 /* what became of the rows of the group */
 static void
-note_results(Retry *r, Datum *ids)
+note_results(Retry *r, const Datum *ids)
 {
 	Oid			types[] = {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID};
 	Datum		args[5];

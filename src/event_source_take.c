@@ -92,7 +92,7 @@ make_reject(int row, ErrorData *error)
 		char	   *quote = strchr(r->message, '"');
 
 		if (quote)
-			strcpy(quote, quote[1] ? "…" : "");
+			r->message = psprintf("%.*s…", (int) (quote - r->message), r->message);
 	}
 	r->hint = pstrdup(error->hint ? error->hint : "Mend the row or the mapping; CALL cdp.retry_sources() tries again.");
 	return r;

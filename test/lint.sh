@@ -27,7 +27,7 @@ step "gcc -Wall -Wextra -Werror -DUSE_ASSERT_CHECKING" build -DUSE_ASSERT_CHECKI
 version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" customer_cdp.control)
 step cppcheck cppcheck --quiet --std=c11 --language=c --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
 	--library=posix --suppress=missingInclude --suppress=unknownMacro --suppress=nullPointerRedundantCheck \
-	-DPG_VERSION_NUM=150000 -DCDP_VERSION='"x"' '-DPG_FUNCTION_INFO_V1(x)=' '-Dereport(level, rest)=abort()' '-Delog(level, ...)=abort()' \
+	-DPG_VERSION_NUM=150000 -DHAVE_INT128=1 -DCDP_VERSION='"x"' '-DPG_FUNCTION_INFO_V1(x)=' '-Dereport(level, rest)=abort()' '-Delog(level, ...)=abort()' \
 	'-DAssert(c)=((c) ? (void) 0 : abort())' \
 	-I src src
 

@@ -80,13 +80,18 @@ probe(Batch *b)
 	{
 		IdNode	   *node = &b->nodes[i];
 		TupleTableSlot *slot;
+		Datum		kind,
+					value;
 
 		node->identifier_id = node->profile_id = node->alias_id = 0;
 		node->is_new = false;
+		/* only the keys: what a scan allocates must live as long as the scan */
 		MemoryContextReset(keys);
 		MemoryContextSwitchTo(keys);
-		slot = cdp_probe_text2(identifiers, CStringGetTextDatum(node->kind), CStringGetTextDatum(node->value));
+		kind = CStringGetTextDatum(node->kind);
+		value = CStringGetTextDatum(node->value);
 		MemoryContextSwitchTo(caller);
+		slot = cdp_probe_text2(identifiers, kind, value);
 		if (slot == NULL)
 			continue;
 		node->identifier_id = DatumGetInt64(slot_getattr(slot, id_column, &isnull));

@@ -82,3 +82,9 @@ DROP ROLE regress_cdp_app;
 INSERT INTO cdp.identifier_kind (kind, priority) VALUES ('loyalty_card', 4);
 SELECT cdp.identify('{"loyalty_card": " 12 "}') AS card \gset
 SELECT cdp.resolve('loyalty_card', '12') = :card AS trimmed;
+-- a lookup that meets the remains of a rolled back identifier
+BEGIN;
+SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', 'gone' || g))) FROM generate_series(1, 100) g));
+ROLLBACK;
+SELECT count(DISTINCT customer_id) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', 'gone' || 1 + g % 100))) FROM generate_series(1, 200) g));
+SELECT count(DISTINCT customer_id) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', 'gone' || 1 + g % 100))) FROM generate_series(1, 200) g));

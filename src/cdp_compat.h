@@ -24,6 +24,11 @@
 #define guc_malloc(elevel, size)	malloc(size)
 #endif
 
+/* 18 writes it before the declaration, earlier ones had a macro that stands behind it */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn		__attribute__((noreturn))
+#endif
+
 /* 16 tells more about what is wrong with a date; we only ask whether it is right */
 static inline int
 cdp_decode_datetime(char **field, int *ftype, int nf, int *dtype,

@@ -151,7 +151,7 @@ extern bool source_attempt(SourceStep step, void *arg, ErrorData **error);
 extern bool source_is_data_error(ErrorData *error);
 extern List *source_take_tuples(SourceSpec *spec, TupleDesc desc, HeapTuple *tuples, int n, TimestampTz seen_at, bool changed);
 extern List *source_reject_all(int n, ErrorData *error);
-extern void source_raise(SourceReject *reject) pg_attribute_noreturn();
+pg_noreturn extern void source_raise(SourceReject *reject);
 extern void source_enqueue(int64 source_id, const char *op, Relation rel, HeapTuple *rows, List *rejects);
 extern void source_count(int64 source_id, int64 taken, int64 deletes, int64 truncates);
 extern Datum source_row_image(TupleDesc desc, Oid owner, HeapTuple row);

@@ -83,7 +83,7 @@ cluster_prefix() {
 # bitcode costs half of the build and nothing here reads it; PGXS has another meaning for MODULES
 cluster_build() {
 	env -u MODULES make -s -j2 with_llvm=no PG_CONFIG="$PG_CONFIG" CDP_CFLAGS="${CDP_CFLAGS:-}" CDP_LDFLAGS="${CDP_LDFLAGS:-}" install \
-		>"$CDP_STAGE/build.log" 2>&1 || { cat "$CDP_STAGE/build.log"; return 1; }
+		>"$CDP_STAGE/build.log" 2>&1 || { grep -E -A3 'error:|Error|missing' "$CDP_STAGE/build.log" | head -60; return 1; }
 	# a warning of the compiler is worth a line in every run
 	grep -A3 'warning:' "$CDP_STAGE/build.log" || true
 }

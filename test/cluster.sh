@@ -31,7 +31,7 @@ cluster_stage() {
 	export CDP_DATA="${CDP_DATA:-$_tree/../shared/data}"
 	# what only root can reach is copied; what is not there must look so to postgres, not forbidden
 	if [ ! -d "$CDP_DATA" ]; then CDP_DATA=$CDP_STAGE/datasets
-	elif [ "$(id -u)" = 0 ]; then cp -r "$CDP_DATA" "$CDP_STAGE/datasets" && CDP_DATA=$CDP_STAGE/datasetssets
+	elif [ "$(id -u)" = 0 ]; then cp -r "$CDP_DATA" "$CDP_STAGE/datasets" && CDP_DATA=$CDP_STAGE/datasets
 	fi
 	# the file that DATA names may be readable for root only
 	[ -z "${DATA:-}" ] || { cp "$DATA" "$CDP_STAGE/data.csv" && export DATA="$CDP_STAGE/data.csv"; } || return 1

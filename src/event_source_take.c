@@ -53,13 +53,14 @@ source_attempt(SourceStep step, void *arg, ErrorData **error)
 	{
 		MemoryContextSwitchTo(old);
 		*error = CopyErrorData();
-		if ((*error)->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			((*error)->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE && IsolationIsSerializable()))
-			PG_RE_THROW();
 		FlushErrorState();
+		/* also before the error goes on: the transaction must not end inside */
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old);
 		CurrentResourceOwner = owner;
+		if ((*error)->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			((*error)->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE && IsolationIsSerializable()))
+			ReThrowError(*error);
 	}
 	PG_END_TRY();
 	return ok;

@@ -22,6 +22,14 @@ CREATE OR REPLACE FUNCTION cdp._local_to_utc(local timestamp) RETURNS timestampt
 	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_local_to_utc';
 COMMENT ON FUNCTION cdp._local_to_utc(timestamp) IS 'internal: the moment of a clock reading without zone, read in cdp.timezone whatever the session''s TimeZone is';
 
+CREATE OR REPLACE FUNCTION cdp._begin_read_only() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_begin_read_only';
+COMMENT ON FUNCTION cdp._begin_read_only() IS 'internal: from here to _end_read_only() nothing can write, whatever a query of the caller calls';
+
+CREATE OR REPLACE FUNCTION cdp._end_read_only() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_end_read_only';
+COMMENT ON FUNCTION cdp._end_read_only() IS 'internal: takes back what _begin_read_only() did in this transaction, nothing else';
+
 CREATE OR REPLACE FUNCTION cdp._ensure_table(name text, definition text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -417,6 +425,8 @@ COMMENT ON FUNCTION cdp._health_core() IS 'internal: rows of core in cdp.health(
 ('function', 'now', 'EXECUTE', '{public}'),
 ('function', 'version', 'EXECUTE', '{public}'),
 ('function', '_require_version', 'EXECUTE', '{public}'),
+('function', '_begin_read_only', 'EXECUTE', '{reader}'),
+('function', '_end_read_only', 'EXECUTE', '{reader}'),
 ('function', 'health', 'EXECUTE', '{reader,application}'),
 ('function', '_health_core', 'EXECUTE', '{reader,application}'),
 ('function', 'drop_data', 'EXECUTE', '{owner}'),

@@ -262,13 +262,15 @@ COMMENT ON FUNCTION cdp._rfm_sql(text, boolean, boolean, cdp._rfm_options) IS 'i
 CREATE OR REPLACE FUNCTION cdp._rfm_query(source text, o cdp._rfm_options)
 	RETURNS TABLE (customer_id bigint, recency interval, frequency bigint, monetary numeric, first_at timestamptz, last_at timestamptz,
 		gross numeric, refunded numeric, r int, f int, m int, score text, group8 text)
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET transaction_read_only = on
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 -- The source comes from cdp._purchases_query and runs as the caller; functions in it cannot write either.
 BEGIN
 	o := cdp._rfm_check(o);
+	PERFORM cdp._begin_read_only();
 	RETURN QUERY EXECUTE cdp._rfm_sql(source, false, source LIKE '%q(c1, c2, c3, c4)', o)
 		USING o.as_of, o.bins, o.r_cuts, o.f_cuts, o.m_cuts, o.r_high, o.f_high, o.m_high, o.lang, o.currency;
+	PERFORM cdp._end_read_only();
 END $$;
 COMMENT ON FUNCTION cdp._rfm_query(text, cdp._rfm_options) IS 'internal: cdp.rfm_table over a query';
 

@@ -1,0 +1,69 @@
+/*
+ * read_only.c
+ *	  A stretch of a transaction in which nothing can write: for queries that
+ *	  a caller hands in as text.
+ *
+ *		PERFORM cdp._begin_read_only();
+ *		RETURN QUERY EXECUTE query;
+ *		PERFORM cdp._end_read_only();
+ *
+ * A function's SET transaction_read_only did this until PostgreSQL 16 forbade
+ * it.  Between the two calls the transaction is read-only for everybody, also
+ * for functions in the query and for what they SET.  Ending takes back only
+ * what beginning has done, in the same transaction: a transaction that is
+ * read-only by itself stays so whoever calls.
+ *
+ * SQL: sql/core.sql.  Tests: test/sql/value_table.sql.
+ */
+#include "cdp.h"
+
+#include "access/xact.h"
+
+PG_FUNCTION_INFO_V1(cdp_begin_read_only);
+PG_FUNCTION_INFO_V1(cdp_end_read_only);
+
+/* nest level of the transaction that is read-only by our doing, 0: none is */
+static int	begun_at = 0;
+static bool callbacks_registered = false;
+
+static void
+transaction_ends(XactEvent event, void *arg)
+{
+	begun_at = 0;
+}
+
+/* who rolls back gets the former mode from PostgreSQL itself */
+static void
+subtransaction_ends(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && GetCurrentTransactionNestLevel() <= begun_at)
+		begun_at = 0;
+}
+
+Datum
+cdp_begin_read_only(PG_FUNCTION_ARGS)
+{
+	if (!callbacks_registered)
+	{
+		RegisterXactCallback(transaction_ends, NULL);
+		RegisterSubXactCallback(subtransaction_ends, NULL);
+		callbacks_registered = true;
+	}
+	if (!XactReadOnly)
+	{
+		XactReadOnly = true;
+		begun_at = GetCurrentTransactionNestLevel();
+	}
+	PG_RETURN_VOID();
+}
+
+Datum
+cdp_end_read_only(PG_FUNCTION_ARGS)
+{
+	if (begun_at != 0 && begun_at == GetCurrentTransactionNestLevel())
+	{
+		XactReadOnly = false;
+		begun_at = 0;
+	}
+	PG_RETURN_VOID();
+}

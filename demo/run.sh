@@ -15,8 +15,17 @@ cluster_prefix "$CDP_STAGE"
 cluster_build
 cluster_start "$CDP_STAGE"
 psql -Xq -c 'CREATE DATABASE shop'
-export PGDATABASE=shop
-psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()'
-if [ -f demo/shop.sql ]; then
+export PGDATABASE=shop PGCLIENTENCODING=UTF8 PGOPTIONS='-c timezone=Asia/Shanghai'
+if [ -z "${DATA:-}" ]; then
 	psql -Xq -v ON_ERROR_STOP=1 -f demo/shop.sql
+	psql -X -f demo/attach.sql
+	exit
 fi
+
+psql -X -f demo/purchases.sql < "$DATA"
+# the file itself has the last word
+want=$(awk -F, 'NR > 1 {n++; if (!($1 in seen)) {seen[$1] = 1; c++} s += $4} END {printf "%d customers, %d purchases, %.2f", c, n, s}' "$DATA")
+have=$(psql -XAt -c "SELECT format('%s customers, %s purchases, %s', (SELECT count(*) FROM cdp.customer), count(*), sum(amount)) FROM cdp.sales_order")
+echo "the file:     $want"
+echo "customer_cdp: $have"
+[ "$want" = "$have" ]

@@ -132,17 +132,18 @@ for suite in $suites; do
 	examples)
 		# the ```sql blocks of a page are one session in a database of their own, after test/examples/NAME.sql when there is
 		# one; a block that begins with ```sql (not run) is for the eye
-		for f in $(for p in doc/*.md; do grep -q '^```sql$' "$p" && basename "$p" .md; done | sort); do
+		for f in $(for p in README.md doc/*.md; do grep -q '^```sql$' "$p" && basename "$p" .md; done | sort); do
 			m=${f%%_*}
 			[ -z "$MODULES" ] || case " $MODULES " in *" $f "*|*" $m "*) ;; *) continue;; esac
 			# one line of psql per line of the page, so that an error tells its place
-			awk '/^```sql$/ {on = 1; print ""; next} /^```/ {on = 0} {print on ? $0 : ""}' "doc/$f.md" > "$CDP_STAGE/$f.sql"
-			psql -Xqc "CREATE DATABASE example_$f" &&
-			psql -Xq -d "example_$f" -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()' &&
-			{ [ ! -f "test/examples/$f.sql" ] || psql -Xq -d "example_$f" -v ON_ERROR_STOP=1 -f "test/examples/$f.sql"; } &&
-			psql -X -d "example_$f" -v ON_ERROR_STOP=1 -f "$CDP_STAGE/$f.sql" >"$log" 2>&1 && ok=$((ok + 1)) ||
+			awk '/^```sql$/ {on = 1; print ""; next} /^```/ {on = 0} {print on ? $0 : ""}' "$([ "$f" = README ] && echo README.md || echo "doc/$f.md")" > "$CDP_STAGE/$f.sql"
+			psql -Xqc "CREATE DATABASE example_${f,,}" &&
+			# the README begins where its reader does, without the extension
+			{ [ "$f" = README ] || psql -Xq -d "example_${f,,}" -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()'; } &&
+			{ [ ! -f "test/examples/$f.sql" ] || psql -Xq -d "example_${f,,}" -v ON_ERROR_STOP=1 -f "test/examples/$f.sql"; } &&
+			psql -X -d "example_${f,,}" -v ON_ERROR_STOP=1 -f "$CDP_STAGE/$f.sql" >"$log" 2>&1 && ok=$((ok + 1)) ||
 				{ bad=$((bad + 1)); grep -E 'ERROR|LINE|HINT|DETAIL' "$log" | sed "s,^psql:[^:]*/,doc/,; s,\.sql:,.md:,"; }
-			psql -Xqc "DROP DATABASE IF EXISTS example_$f"
+			psql -Xqc "DROP DATABASE IF EXISTS example_${f,,}"
 		done
 		report examples $ok $bad ;;
 	bench)

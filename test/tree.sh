@@ -36,5 +36,9 @@ done | check 'every condition that the code raises stands in doc/errors.md'
   grep -hoE "ERRCODE = 'LC...'" sql/*.sql | grep -o 'LC...'; } | sort -u > "$failed.lc"
 grep -oE '^\| LC... ' doc/errors.md | grep -o 'LC...' | sort | diff "$failed.lc" - | check 'the codes of our own are those of doc/errors.md (< code, > page)'
 rm -f "$failed.lc"
+statements() { awk '/^```sql/ {on = 1; next} /^```/ {on = 0} on && !/^--/ {sub(/ +--.*/, ""); print}' "$1"; }
+statements README.md > "$failed.en"
+statements README.zh-CN.md | diff "$failed.en" - | check 'both READMEs show the same statements'
+rm -f "$failed.en"
 perl test/meta.pl 2>&1 | check 'META.json holds what PGXN asks for and agrees with the control file'
 [ ! -s "$failed" ]

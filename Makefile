@@ -13,6 +13,7 @@ CDP_MODULES = \
 	commerce \
 	commerce_order \
 	event_source \
+	event_ingest \
 	value \
 	identity_360 \
 	core_demo

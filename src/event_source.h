@@ -20,7 +20,9 @@
  * event_source_apply.c		from values to profiles, orders, events
  * event_source_take.c		good rows in, bad rows apart; the queue
  * event_source_attach.c	attach, detach, the triggers on the user's table
- * event_source_copy.c		batches: back-fill, retry, ingest
+ * event_source_copy.c		the back-fill, batch by batch
+ * event_source_retry.c		rows of the queue, tried again
+ * event_ingest.c			files, views, foreign tables
  *
  * SQL: sql/event_source.sql, sql/event_ingest.sql.  Pages: doc/event_source.md,
  * doc/event_ingest.md.
@@ -159,6 +161,8 @@ extern void source_begin_owner(CdpVerb *verb);
 
 /* --- event_source_attach.c --- */
 extern const char *source_trigger_digest(Relation rel, int64 source_id);
+extern void source_check_kinds(List *kinds);
+extern char *source_plain_name(Oid relid);
 
 /* how cdp.source is told from what the triggers carry */
 #define SOURCE_DIGEST \

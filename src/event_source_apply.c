@@ -149,12 +149,15 @@ without_nulls(Jsonb *object)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue *result = NULL;
-	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbIterator *it;
 	JsonbValue	v,
 				key;
 	JsonbIteratorToken tok;
 	bool		found = false;
 
+	if (!JB_ROOT_IS_OBJECT(object))
+		return object;
+	it = JsonbIteratorInit(&object->root);
 	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (tok == WJB_KEY)
@@ -173,6 +176,15 @@ without_nulls(Jsonb *object)
 			result = pushJsonbValue(&state, tok, NULL);
 	}
 	return found ? JsonbValueToJsonb(result) : object;
+}
+
+/* traits or properties of a row; NULL: none */
+static Jsonb *
+body_of(SourceSpec *spec, SourceBatch *batch, int row)
+{
+	int			col = SOURCE_BODY(spec);
+
+	return batch->nulls[col][row] ? NULL : without_nulls(DatumGetJsonbP(batch->values[col][row]));
 }
 
 /*
@@ -318,7 +330,7 @@ apply_events(SourceSpec *spec, SourceBatch *batch, const int *pick, int n, List 
 		if (item->message_id == NULL || item->message_id[0] == '\0')
 			item->message_id = source_key_text(spec, batch, row);
 		item->channel = text_value(spec, batch, 3, row);
-		item->properties = without_nulls(DatumGetJsonbP(batch->values[SOURCE_BODY(spec)][row]));
+		item->properties = body_of(spec, batch, row);
 		item->ord = row + 1;
 		if (batch->nulls[at][row])
 		{
@@ -386,7 +398,7 @@ source_apply(SourceSpec *spec, SourceBatch *batch, int from, int to)
 		{
 			sightings[i].identifiers = identifiers_of(spec, batch, pick[i]);
 			if (spec->role == SOURCE_CUSTOMER)
-				sightings[i].traits = without_nulls(DatumGetJsonbP(batch->values[SOURCE_BODY(spec)][pick[i]]));
+				sightings[i].traits = body_of(spec, batch, pick[i]);
 			sightings[i].source = spec->name;
 			sightings[i].occurred_at = row_moment(spec, batch, pick[i]);
 		}

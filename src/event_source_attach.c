@@ -62,8 +62,8 @@ relation_name(Oid relid)
 }
 
 /* name as it is kept: schema.table without quotes, for people and as source of cdp rows */
-static char *
-plain_name(Oid relid)
+char *
+source_plain_name(Oid relid)
 {
 	return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
@@ -247,7 +247,7 @@ check_relation(Relation rel)
 				 errmsg("\"%s\" is a %s, which cannot be followed by triggers", RelationGetRelationName(rel),
 						kind == RELKIND_VIEW ? "view" : kind == RELKIND_MATVIEW ? "materialized view" : "foreign table"),
 				 errhint("CALL cdp.ingest('%s', …) copies what is in it now; schedule it to follow.",
-						 plain_name(RelationGetRelid(rel)))));
+						 source_plain_name(RelationGetRelid(rel)))));
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -313,8 +313,8 @@ check_not_attached(Relation rel, List *tree)
 }
 
 /* every kind of identifier must be known, as the owner of the tables */
-static void
-check_kinds(List *kinds)
+void
+source_check_kinds(List *kinds)
 {
 	ListCell   *lc;
 
@@ -383,7 +383,7 @@ cdp_attach_source(PG_FUNCTION_ARGS)
 	as = has_privs_of_role(rel->rd_rel->relowner, GetUserId()) ? GetUserId() : rel->rd_rel->relowner;
 
 	cdp_begin_write(&verb, "attach_source");
-	check_kinds(kinds);
+	source_check_kinds(kinds);
 	check_not_attached(rel, tree);
 	{
 		Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
@@ -417,7 +417,7 @@ cdp_attach_source(PG_FUNCTION_ARGS)
 	SPI_finish();
 	relation_close(rel, NoLock);
 
-	answer = psprintf("%s: attached as %s", plain_name(relid), rolename);
+	answer = psprintf("%s: attached as %s", source_plain_name(relid), rolename);
 	if (backfill)
 	{
 		int64		taken;
@@ -428,7 +428,7 @@ cdp_attach_source(PG_FUNCTION_ARGS)
 		else
 		{
 			ereport(NOTICE,
-					(errmsg("%s has more than %d rows and was not copied yet", plain_name(relid), cdp_backfill_inline_rows),
+					(errmsg("%s has more than %d rows and was not copied yet", source_plain_name(relid), cdp_backfill_inline_rows),
 					 errhint("CALL cdp.backfill_source('%s'); it commits per batch and can be stopped and started again.",
 							 relation_name(relid))));
 			answer = psprintf("%s, back-fill pending", answer);
@@ -593,7 +593,7 @@ cdp_make_source_triggers(PG_FUNCTION_ARGS)
 	if (!has_privs_of_role(GetUserId(), owner) || !cdp_is_relation_owner(relid, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role %s may not make the triggers of source %s", GetUserNameFromId(GetUserId(), false), plain_name(relid)),
+				 errmsg("role %s may not make the triggers of source %s", GetUserNameFromId(GetUserId(), false), source_plain_name(relid)),
 				 errhint("Its owner runs SELECT cdp.attach_source(…) again.")));
 	SPI_connect();
 	make_triggers(relid, source_id, on_error, digest, on_delete);

@@ -64,8 +64,8 @@ source_key_expr(SourceSpec *spec)
 }
 
 /* "a, b" of the key columns of t */
-static char *
-key_columns(SourceSpec *spec)
+char *
+source_key_columns(SourceSpec *spec)
 {
 	StringInfoData s;
 
@@ -76,13 +76,13 @@ key_columns(SourceSpec *spec)
 }
 
 /* "(t.a, t.b) > (($1)[1]::int, ($1)[2]::text)", for an element of a text array */
-static char *
-compare_key(SourceSpec *spec, Relation rel, const char *op, const char *array)
+char *
+source_compare_key(SourceSpec *spec, Relation rel, const char *op, const char *array)
 {
 	StringInfoData s;
 
 	initStringInfo(&s);
-	appendStringInfo(&s, "ROW(%s) %s ROW(", key_columns(spec), op);
+	appendStringInfo(&s, "ROW(%s) %s ROW(", source_key_columns(spec), op);
 	for (int i = 0; i < spec->nkeys; i++)
 	{
 		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), spec->keys[i]);
@@ -299,9 +299,9 @@ copy_batch(int64 source_id, Relation rel, int limit, bool inlined, int64 *queued
 
 	spec = source_load(source_id, rel, source_trigger_digest(rel, source_id));
 	spec->uses++;
-	where = isnull ? "" : psprintf("WHERE %s", compare_key(spec, rel, ">", "$1"));
+	where = isnull ? "" : psprintf("WHERE %s", source_compare_key(spec, rel, ">", "$1"));
 	source_query(spec, psprintf("SELECT t, %s, t.xmin FROM %s AS t %s ORDER BY %s LIMIT $2",
-								source_key_expr(spec), from, where, key_columns(spec)), 2, types, args, nulls);
+								source_key_expr(spec), from, where, source_key_columns(spec)), 2, types, args, nulls);
 	n = SPI_processed;
 	tuples = source_result_tuples(1);
 	versions = result_versions(2);
@@ -311,8 +311,8 @@ copy_batch(int64 source_id, Relation rel, int limit, bool inlined, int64 *queued
 	if (n > 0)
 	{
 		args[2] = last;
-		where = psprintf("%s%s", compare_key(spec, rel, "<=", "$3"),
-						 nulls[0] == 'n' ? "" : psprintf(" AND %s", compare_key(spec, rel, ">", "$1")));
+		where = psprintf("%s%s", source_compare_key(spec, rel, "<=", "$3"),
+						 nulls[0] == 'n' ? "" : psprintf(" AND %s", source_compare_key(spec, rel, ">", "$1")));
 		if (inlined)
 			rejects = source_take_tuples(spec, RelationGetDescr(rel), tuples, n, 0, false);
 		else

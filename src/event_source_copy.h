@@ -9,6 +9,8 @@
 
 extern char *source_from_clause(Relation rel);
 extern char *source_key_expr(SourceSpec *spec);
+extern char *source_key_columns(SourceSpec *spec);
+extern char *source_compare_key(SourceSpec *spec, Relation rel, const char *op, const char *array);
 extern void source_query(SourceSpec *spec, const char *sql, int nargs, const Oid *types, const Datum *args, const char *nulls);
 extern HeapTuple *source_result_tuples(int col);
 extern void *source_result_versions(int col);

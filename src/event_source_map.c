@@ -498,15 +498,24 @@ source_check_mapping(Relation rel, SourceRole role, Jsonb *mapping, bool need_ke
 		List	   *names = NIL;
 		List	   *exprs = NIL;
 
-		foreach(lc, body ? object_members(body, shape->body, "{\"name\": \"full_name\"}") : NIL)
+		if (body && JB_ROOT_IS_SCALAR(body))
 		{
-			char	   *name = linitial(lfirst(lc));
-
-			state.path = psprintf("%s.%s", shape->body, name);
-			names = lappend(names, name);
-			exprs = lappend(exprs, check_expression(&state, member_text(lsecond(lfirst(lc)), state.path), InvalidOid, false));
+			/* one expression that is the object */
+			state.path = shape->body;
+			appendStringInfo(&out, ", %s", check_expression(&state, member_text(body, shape->body), JSONBOID, false));
 		}
-		append_object(&out, names, exprs);
+		else
+		{
+			foreach(lc, body ? object_members(body, shape->body, "{\"name\": \"full_name\"}") : NIL)
+			{
+				char	   *name = linitial(lfirst(lc));
+
+				state.path = psprintf("%s.%s", shape->body, name);
+				names = lappend(names, name);
+				exprs = lappend(exprs, check_expression(&state, member_text(lsecond(lfirst(lc)), state.path), InvalidOid, false));
+			}
+			append_object(&out, names, exprs);
+		}
 	}
 	for (int i = 0; i < shape->nfields; i++)
 	{

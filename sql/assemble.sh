@@ -41,12 +41,11 @@ access() {
 
 migrate() {
 	cat <<-'X'
-	CREATE OR REPLACE PROCEDURE cdp.migrate() LANGUAGE plpgsql
+	CREATE OR REPLACE FUNCTION cdp._migrate() RETURNS void LANGUAGE plpgsql
 		SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
 	AS $migrate$
 	DECLARE
-		m_at   text;		-- version of the tables; NULL: there are none
-		m_role text := current_setting('role');
+		m_at text;		-- version of the tables; NULL: there are none
 	BEGIN
 	m_at := cdp._migrate_begin();
 	X
@@ -56,8 +55,13 @@ migrate() {
 	done
 	section data $mods
 	section view $mods
-	echo "PERFORM cdp._migrate_end('$new', m_role);"
+	echo "PERFORM cdp._migrate_end('$new');"
 	echo 'END $migrate$;'
+	echo "COMMENT ON FUNCTION cdp._migrate() IS 'internal: body of cdp.migrate(), run as the owner of the tables';"
+	cat <<-'X'
+	CREATE OR REPLACE PROCEDURE cdp.migrate() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	AS $migrate$ BEGIN PERFORM cdp._as_owner('_migrate'); END $migrate$;
+	X
 	echo "COMMENT ON PROCEDURE cdp.migrate() IS 'Creates the tables of schema cdp, or brings them to the version of the code and repairs what is missing (columns, constraints, indexes, triggers, views, rights). Never commits, so it fits into one transaction with ALTER EXTENSION. Run it as the role that shall own the tables, usually the database owner. Errors: 42501 when the tables belong to a role you may not act as.';"
 }
 
@@ -66,7 +70,7 @@ echo 'SET LOCAL search_path TO pg_catalog, pg_temp;'
 if [ "$mode" = install ]; then
 	cat sql/guard.sql
 	{ section type $mods; section code $mods; access; } | sed 's/^CREATE OR REPLACE /CREATE /'
-	migrate | sed '1s/ OR REPLACE / /'
+	migrate | sed 's/^CREATE OR REPLACE \(FUNCTION cdp._migrate()\|PROCEDURE cdp.migrate()\)/CREATE \1/'
 	section bind $mods
 else
 	# the steps from old to new, in order

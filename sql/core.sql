@@ -30,6 +30,14 @@ CREATE OR REPLACE FUNCTION cdp._end_read_only() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_end_read_only';
 COMMENT ON FUNCTION cdp._end_read_only() IS 'internal: takes back what _begin_read_only() did in this transaction, nothing else';
 
+CREATE OR REPLACE FUNCTION cdp._as_owner(routine text, VARIADIC args text[] DEFAULT '{}') RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_as_owner';
+COMMENT ON FUNCTION cdp._as_owner(text, text[]) IS 'internal: runs _migrate, _grant_access or _revoke_access as the owner of the tables, so that nothing of his runs as a superuser who started it; 42501 unless the caller has his rights';
+
+CREATE OR REPLACE FUNCTION cdp._scratch_table(name text, definition text) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_scratch_table';
+COMMENT ON FUNCTION cdp._scratch_table(text, text) IS 'internal: makes a temporary table, for _ensure_table()';
+
 CREATE OR REPLACE FUNCTION cdp._ensure_table(name text, definition text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -44,8 +52,12 @@ BEGIN
 	IF rel IS NULL THEN
 		EXECUTE format('CREATE TABLE cdp.%I %s', name, definition);
 		RETURN;
+	ELSIF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = rel AND c.relowner = current_user::regrole) THEN
+		-- a planted table could have a trigger that waits for a superuser
+		RAISE EXCEPTION 'relation % does not belong to role %', rel, current_user
+			USING ERRCODE = 'insufficient_privilege', HINT = format('Drop it, or ALTER TABLE %s OWNER TO %I.', rel, current_user);
 	END IF;
-	EXECUTE format('CREATE TEMP TABLE %I %s', name, definition);
+	PERFORM cdp._scratch_table(name, definition);
 	want := format('pg_temp.%I', name)::regclass;
 	FOR d IN
 		SELECT w.attname, format_type(w.atttypid, w.atttypmod) AS type, w.attnotnull, w.attgenerated,
@@ -79,6 +91,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._ensure_table(text, text) IS 'internal: creates a table of schema cdp, or adds the columns, defaults and constraints it lacks';
 
+CREATE OR REPLACE FUNCTION cdp._lock_relation(relation regclass) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_lock_relation';
+COMMENT ON FUNCTION cdp._lock_relation(regclass) IS 'internal: ACCESS EXCLUSIVE on a relation of the caller''s; LOCK TABLE would lock what a view reads too, catalogs included, and want rights for it';
+
 CREATE OR REPLACE FUNCTION cdp._lock_tables() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -87,7 +103,7 @@ AS $$
 -- none: readers without a verb may hold one and want another, so what is not had in less than deadlock_timeout is
 -- given back, gate included, and tried again.
 DECLARE
-	rel   record;
+	rel   regclass;
 	mine  text := current_setting('lock_timeout');
 	most  interval := current_setting('deadlock_timeout')::interval / 2;
 	until timestamptz;
@@ -98,18 +114,13 @@ BEGIN
 		BEGIN
 			LOCK TABLE cdp.meta IN ACCESS EXCLUSIVE MODE;
 			until := clock_timestamp() + most;
-			FOR rel IN SELECT c.oid::regclass AS name, c.relkind FROM pg_class c
+			FOR rel IN SELECT c.oid FROM pg_class c
 				WHERE c.relnamespace = 'cdp'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
 				  AND c.relowner = current_user::regrole
 				ORDER BY c.relkind = 'v', c.oid
 			LOOP
 				PERFORM set_config('lock_timeout', greatest(1, ceil(extract(epoch FROM until - clock_timestamp()) * 1000))::text, true);
-				BEGIN
-					EXECUTE format('LOCK TABLE %s%s IN ACCESS EXCLUSIVE MODE', CASE rel.relkind WHEN 'v' THEN '' ELSE 'ONLY ' END, rel.name);
-				EXCEPTION WHEN insufficient_privilege THEN
-					-- a view is locked with all it reads, and a plain owner may not lock a catalog
-					IF rel.relkind <> 'v' THEN RAISE; END IF;
-				END;
+				PERFORM cdp._lock_relation(rel);
 			END LOOP;
 			PERFORM set_config('lock_timeout', mine, true);
 			RETURN;
@@ -128,11 +139,11 @@ COMMENT ON FUNCTION cdp._lock_tables() IS 'internal: locks all tables and views 
 CREATE OR REPLACE FUNCTION cdp._migrate_begin() RETURNS text
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
--- Act as the owner of the tables, one migration at a time; answers the version of the tables, NULL for none.
+-- One migration at a time; answers the version of the tables, NULL for none.  The caller is their owner, see
+-- cdp._as_owner().
 DECLARE
-	meta   regclass;
-	holder name;
-	at     text;
+	meta regclass;
+	at   text;
 BEGIN
 	PERFORM pg_advisory_xact_lock(hashtextextended('cdp.migrate', 0));
 	meta := to_regclass('cdp.meta');
@@ -141,17 +152,15 @@ BEGIN
 			RAISE EXCEPTION 'role % may not create tables in schema cdp', current_user
 				USING ERRCODE = 'insufficient_privilege',
 				      HINT = 'Run CALL cdp.migrate() as the owner of the database.';
+		ELSIF EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = 'cdp'::regnamespace AND p.proowner <> current_user::regrole
+				AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'))
+			OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'cdp'::regnamespace AND c.relowner <> current_user::regrole
+				AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')) THEN
+			RAISE EXCEPTION 'schema cdp holds tables or functions of other roles than %', current_user
+				USING ERRCODE = 'insufficient_privilege',
+				      HINT = 'Run CALL cdp.migrate() as their owner, or drop them.';
 		END IF;
 		RETURN NULL;
-	END IF;
-	SELECT pg_get_userbyid(relowner) INTO holder FROM pg_class WHERE oid = meta;
-	IF holder <> current_user THEN
-		IF NOT pg_has_role(holder, 'MEMBER') THEN
-			RAISE EXCEPTION 'the tables of schema cdp belong to role %', holder
-				USING ERRCODE = 'insufficient_privilege',
-				      HINT = 'Run CALL cdp.migrate() as that role, as a member of it or as a superuser.';
-		END IF;
-		PERFORM set_config('role', holder, true);
 	END IF;
 	PERFORM cdp._lock_tables();
 	EXECUTE 'SELECT value FROM cdp.meta WHERE key = $1' INTO at USING 'version';
@@ -159,7 +168,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._migrate_begin() IS 'internal: first step of cdp.migrate()';
 
-CREATE OR REPLACE FUNCTION cdp._migrate_end(version text, role_before text) RETURNS void
+CREATE OR REPLACE FUNCTION cdp._migrate_end(version text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 -- Close what migrate() made to PUBLIC, give the known roles their rights again, note the version.
@@ -181,9 +190,8 @@ BEGIN
 	END LOOP;
 	INSERT INTO cdp.meta (key, value) VALUES ('version', version)
 		ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value;
-	PERFORM set_config('role', role_before, true);
 END $$;
-COMMENT ON FUNCTION cdp._migrate_end(text, text) IS 'internal: last step of cdp.migrate()';
+COMMENT ON FUNCTION cdp._migrate_end(text) IS 'internal: last step of cdp.migrate()';
 
 CREATE OR REPLACE PROCEDURE cdp.drop_data(confirm text)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -310,8 +318,7 @@ AS $$
 BEGIN
 	PERFORM cdp._require_version();
 	PERFORM cdp._check_access(kind, role_name);
-	PERFORM cdp._apply_access(kind, role_name, true);
-	INSERT INTO cdp.access_grant (kind, role_name) VALUES (kind, role_name) ON CONFLICT DO NOTHING;
+	PERFORM cdp._as_owner('_grant_access', kind, role_name::text);
 	IF kind = 'admin' THEN
 		PERFORM cdp._grant_clock(role_name, true);
 	END IF;
@@ -321,22 +328,39 @@ COMMENT ON FUNCTION cdp.grant_access(text, name) IS 'Gives a role what one kind 
 CREATE OR REPLACE FUNCTION cdp.revoke_access(kind text, role_name name) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	other text;
 BEGIN
 	PERFORM cdp._require_version();
 	PERFORM cdp._check_access(kind, role_name);
-	PERFORM cdp._apply_access(kind, role_name, false);
+	PERFORM cdp._as_owner('_revoke_access', kind, role_name::text);
 	IF kind = 'admin' THEN
 		PERFORM cdp._grant_clock(role_name, false);
 	END IF;
-	DELETE FROM cdp.access_grant g WHERE g.kind = revoke_access.kind AND g.role_name = revoke_access.role_name;
-	-- what another kind of the same role gives must stay
-	FOR other IN SELECT g.kind FROM cdp.access_grant g WHERE g.role_name = revoke_access.role_name LOOP
-		PERFORM cdp._apply_access(other, role_name, true);
-	END LOOP;
 END $$;
 COMMENT ON FUNCTION cdp.revoke_access(text, name) IS 'Takes back what grant_access(kind, role) gave, except what another kind of the same role still gives. Errors: 22023 unknown kind, 42704 unknown role, 22004 NULL, 42501.';
+
+CREATE OR REPLACE FUNCTION cdp._grant_access(kind text, role_name text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM cdp._apply_access(kind, role_name::name, true);
+	INSERT INTO cdp.access_grant (kind, role_name) VALUES (kind, role_name) ON CONFLICT DO NOTHING;
+END $$;
+COMMENT ON FUNCTION cdp._grant_access(text, text) IS 'internal: grant_access() as the owner of the tables';
+
+CREATE OR REPLACE FUNCTION cdp._revoke_access(kind text, role_name text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	other text;
+BEGIN
+	PERFORM cdp._apply_access(kind, role_name::name, false);
+	DELETE FROM cdp.access_grant g WHERE g.kind = _revoke_access.kind AND g.role_name = _revoke_access.role_name::name;
+	-- what another kind of the same role gives must stay
+	FOR other IN SELECT g.kind FROM cdp.access_grant g WHERE g.role_name = _revoke_access.role_name::name LOOP
+		PERFORM cdp._apply_access(other, role_name::name, true);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cdp._revoke_access(text, text) IS 'internal: revoke_access() as the owner of the tables';
 
 CREATE OR REPLACE FUNCTION cdp._check_access(kind text, role_name name) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -372,18 +396,7 @@ END $$;
 COMMENT ON FUNCTION cdp._grant_clock(name, boolean) IS 'internal: the right to set cdp.now, or the statement a superuser has to run';
 
 CREATE OR REPLACE FUNCTION cdp.health() RETURNS TABLE (check_name text, ok boolean, detail text)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
--- Every module adds its rows by a function cdp._health_MODULE() of the same shape.
-DECLARE
-	f regproc;
-BEGIN
-	FOR f IN SELECT p.oid::regproc FROM pg_proc p
-		WHERE p.pronamespace = 'cdp'::regnamespace AND p.proname LIKE '\_health\_%' ORDER BY p.proname <> '_health_core', p.proname
-	LOOP
-		RETURN QUERY EXECUTE format('SELECT check_name, ok, detail FROM %s()', f);
-	END LOOP;
-END $$;
+	LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_health_rows';
 COMMENT ON FUNCTION cdp.health() IS 'One row per check: check_name, ok (false: look at it), detail in words. It reads stored results only and runs no verification itself, so it is cheap enough for a monitor. Works before the first migrate().';
 
 CREATE OR REPLACE FUNCTION cdp._health_core() RETURNS TABLE (check_name text, ok boolean, detail text)

@@ -8,7 +8,7 @@ use Test::More;
 
 my $db = 'crm';
 my $main = cdp_server('main', allows_streaming => 1);
-cdp_install($main, $db);
+cdp_install($main, $_) for $db, 'empty';
 $main->safe_psql($db, q{CREATE ROLE app; CREATE ROLE boss; SELECT cdp.grant_access('application', 'app'), cdp.grant_access('admin', 'boss')});
 cdp_fill($main, $db, 'a');
 my $attached = cdp_shop($main, $db);
@@ -71,7 +71,8 @@ my @writers = (
 	[ _next_events => q{SELECT * FROM cdp._next_events('c', 10)} ],
 	[ run_job => q{CALL cdp.run_job('maintain_partitions')} ],
 	[ schedule_jobs => q{CALL cdp.schedule_jobs()} ],
-	[ load_demo => q{CALL cdp.load_demo(10, 1)} ],
+	# it refuses a database with customers whatever the server is
+	[ load_demo => q{CALL cdp.load_demo(10, 1)}, 'empty' ],
 	[ drop_data => q{CALL cdp.drop_data('crm')} ],
 	[ migrate => q{CALL cdp.migrate()} ],
 	[ grant_access => q{SELECT cdp.grant_access('reader', 'app')} ],
@@ -80,12 +81,13 @@ my @writers = (
 	[ event => q{INSERT INTO cdp.event (profile_id, name, occurred_at) VALUES (1, 'x', '2026-01-01Z')} ],
 	[ profile_alias => q{DELETE FROM cdp.profile_alias} ]);
 for my $w (@writers) {
-	my ($verb, $sql) = @$w;
+	my ($verb, $sql, $where) = @$w;
 	$has->($verb) or next;
-	my $err = cdp_fails($standby, $db, $sql, '25006', "$verb: 25006 on the standby");
+	$where //= $db;
+	my $err = cdp_fails($standby, $where, $sql, '25006', "$verb: 25006 on the standby");
 	unlike($err, qr/a-m5|brand new|server closed/, '... without personal data');
 	# the other way to be read-only, on the primary: nothing may be written below the executor either
-	cdp_fails($main, $db, "SET default_transaction_read_only = on; $sql", '25006', "$verb: 25006 in a read-only transaction");
+	cdp_fails($main, $where, "SET default_transaction_read_only = on; $sql", '25006', "$verb: 25006 in a read-only transaction");
 }
 cdp_fails($standby, $db, q{SET ROLE app; SELECT cdp.track('{"member_id": "a-m5"}', 'Page Viewed')}, '25006', 'the same for a role without rights on tables');
 

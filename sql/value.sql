@@ -190,9 +190,9 @@ BEGIN
 		IF NOT has_currency THEN
 			PERFORM cdp._rfm_refuse('the query returns no currency', 'Add it as fourth column, or leave out the argument currency.');
 		END IF;
-		amount := 'CASE WHEN s.currency = $10 THEN s.amount ELSE round(s.amount * cdp._rfm_rate(e.rate, s.currency, $10), 4) END';
-		taken := 'CASE WHEN s.currency = $10 THEN s.refunded ELSE round(s.refunded * cdp._rfm_rate(e.rate, s.currency, $10), 4) END';
-		-- of two rows for one moment, one in each direction, the direct one counts
+		amount := 'CASE WHEN s.currency = $10 THEN s.amount ELSE s.amount * cdp._rfm_rate(e.rate, s.currency, $10) END';
+		taken := 'CASE WHEN s.currency = $10 THEN s.refunded ELSE s.refunded * cdp._rfm_rate(e.rate, s.currency, $10) END';
+		-- cdp.convert_amount() as a join; of two rows for one moment, one in each direction, the direct one counts
 		rates := $q$ LEFT JOIN (
 			SELECT currency, rate, valid_from, lead(valid_from) OVER (PARTITION BY currency ORDER BY valid_from) AS valid_to
 			FROM (SELECT DISTINCT ON (currency, valid_from) currency, rate, valid_from FROM (
@@ -360,7 +360,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION cdp.rfm_table(timestamptz, text, text, int, interval[], numeric[], numeric[], text, interval, numeric, numeric, text, text, text, text) IS
 'RFM of every customer with a purchase up to as_of: recency (as_of minus last purchase), frequency (purchases), monetary (money), first_at, last_at, gross (money before refunds), refunded (what was taken off, >= 0), scores r, f, m from 1 to bins (best), score (543), group8 (one of eight groups).
-as_of: NULL is cdp.now(). purchases: NULL is cdp.sales_order (paid, shipped, completed and refunded orders, by One ID), else the text of a query for (customer_id bigint, occurred_at timestamptz, amount numeric [, currency text]) that runs read-only with your rights; a negative amount is a refund; date and timestamp are read in cdp.timezone. method: quintile (1 + floor(bins * (rank - 1) / customers), rank counts those strictly worse, so equal values share a score), nested (f within each r, m within each r and f), threshold (f_cuts, m_cuts: 1 + number of cuts <= value; r_cuts: bins minus number of cuts < recency). high: what parts high from low in group8, mean or median; r_high, f_high, m_high are limits of your own (high is recency <= r_high, frequency >= f_high, monetary >= m_high). monetary: sum or mean per purchase. refunds: net or ignore. currency: NULL when there is only one; else all money is converted by cdp.currency_rate at the time of the purchase, each amount rounded to 4 decimals. lang: names of groups in zh or en.
+as_of: NULL is cdp.now(). purchases: NULL is cdp.sales_order (paid, shipped, completed and refunded orders, by One ID), else the text of a query for (customer_id bigint, occurred_at timestamptz, amount numeric [, currency text]) that runs read-only with your rights; a negative amount is a refund; date and timestamp are read in cdp.timezone. method: quintile (1 + floor(bins * (rank - 1) / customers), rank counts those strictly worse, so equal values share a score), nested (f within each r, m within each r and f), threshold (f_cuts, m_cuts: 1 + number of cuts <= value; r_cuts: bins minus number of cuts < recency). high: what parts high from low in group8, mean or median; r_high, f_high, m_high are limits of your own (high is recency <= r_high, frequency >= f_high, monetary >= m_high). monetary: sum or mean per purchase. refunds: net or ignore. currency: NULL when there is only one; else all money is converted at the time of the purchase as cdp.convert_amount() does, not rounded. lang: names of groups in zh or en.
 An argument that is NULL means its default; rows with a NULL are skipped. Errors: 22023 for arguments out of range, two currencies, a missing rate, NaN or infinite values; 42601, 42804, 0A000, 25006 and any other for a query that is not fit; 42501.';
 
 CREATE OR REPLACE VIEW cdp.rfm_group_summary AS

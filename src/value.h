@@ -22,10 +22,6 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-#ifndef HAVE_INT128
-#error "customer_cdp needs a compiler with 128-bit integers"
-#endif
-
 typedef struct RfmState
 {
 	int32		vl_len_;		/* varlena header, do not touch directly */

@@ -64,6 +64,9 @@ SELECT * FROM cdp.rfm_table(currency => 'CNY');
 INSERT INTO cdp.currency_rate (from_currency, to_currency, valid_from, rate) VALUES ('USD', 'CNY', '2025-01-01', 7), ('CNY', 'USD', '2025-11-01', 0.125), ('USD', 'CNY', '2025-12-15', 100);
 SELECT customer_id, frequency, monetary, gross, refunded FROM cdp.rfm_table(currency => 'CNY') ORDER BY 1;
 SELECT customer_id, frequency, monetary FROM cdp.rfm_table(currency => 'USD') WHERE customer_id = 5;
+SELECT t.customer_id, t.gross = s.sum AS as_sum_amount FROM cdp.rfm_table(currency => 'CNY') t JOIN (
+	SELECT cdp.customer_id(profile_id) AS customer_id, cdp.sum_amount(amount, currency, 'CNY', ordered_at) AS sum FROM cdp.sales_order
+	WHERE status IN ('paid', 'shipped', 'completed', 'refunded') AND ordered_at <= cdp.now() GROUP BY 1) s USING (customer_id) ORDER BY 1;
 SELECT count(*) FROM cdp.rfm_table('2025-02-01', currency => 'CNY');
 SELECT customer_id, monetary FROM cdp.rfm_table(purchases => $$ SELECT 1, '2025-10-01'::date, 10, 'USD' $$, currency => 'CNY');
 SELECT * FROM cdp.rfm_table(purchases => $$ SELECT 1, '2025-10-01'::date, 10, c FROM unnest('{CNY,USD}'::text[]) c $$);

@@ -216,8 +216,12 @@ BEGIN
 	END IF;
 	PERFORM pg_advisory_xact_lock(hashtextextended('cdp.migrate', 0));
 	CALL cdp.unschedule_jobs();
-	IF to_regprocedure('cdp._detach_all_sources()') IS NOT NULL THEN
-		EXECUTE 'SELECT cdp._detach_all_sources()';
+	-- as the caller: the triggers are on tables that may belong to others, who would otherwise be left with triggers
+	-- that lead nowhere
+	IF to_regclass('cdp.source') IS NOT NULL THEN
+		FOR o IN EXECUTE 'SELECT format(''%I.%I'', s.schema_name, s.table_name) AS name FROM cdp.source s ORDER BY 1' LOOP
+			EXECUTE 'SELECT cdp.detach_source($1::text)' USING o.name;
+		END LOOP;
 	END IF;
 	-- from here on, no notice per object that CASCADE takes
 	PERFORM set_config('client_min_messages', 'warning', true);
@@ -258,7 +262,7 @@ BEGIN
 	PERFORM set_config('role', role_before, true);
 	PERFORM set_config('client_min_messages', messages, true);
 END $$;
-COMMENT ON PROCEDURE cdp.drop_data(text) IS 'Drops all customer data for ever: unschedules the jobs, detaches the sources, takes back what grant_access() gave, drops every table, view and function that migrate() made; the code stays, CALL cdp.migrate() starts empty. confirm: the name of the database. One transaction, so ROLLBACK brings everything back until COMMIT. Only for the owner of the tables, members of that role and superusers. Errors: 22023 not confirmed, 42501, 2BP01 when objects outside of schema cdp (views, functions, columns) depend on it.';
+COMMENT ON PROCEDURE cdp.drop_data(text) IS 'Drops all customer data for ever: unschedules the jobs, detaches the sources, takes back what grant_access() gave, drops every table, view and function that migrate() made; the code stays, CALL cdp.migrate() starts empty. confirm: the name of the database. One transaction, so ROLLBACK brings everything back until COMMIT. Only for the owner of the tables, members of that role and superusers. Errors: 22023 not confirmed, 42501 (also when a source belongs to a role you may not act as), 2BP01 when objects outside of schema cdp (views, functions, columns) depend on it.';
 
 CREATE OR REPLACE FUNCTION cdp._member_rights() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -29,6 +29,13 @@ SELECT count(*) FROM public.mine;
 DROP VIEW public.mine;
 DROP FUNCTION public.mine(cdp.profile);
 DROP TABLE public.mine_too;
+-- an attached table is left as it was before
+CREATE TABLE public."My members" (id int PRIMARY KEY, mobile text);
+INSERT INTO public."My members" VALUES (1, '13800138000');
+SELECT cdp.attach_source('public."My members"', 'customer', '{"identifiers": {"member_id": "id", "phone": "mobile"}}') IS NOT NULL AS attached;
+CREATE TABLE public.dropped (id int PRIMARY KEY);
+SELECT cdp.attach_source('public.dropped', 'customer', '{"identifiers": {"member_id": "id"}}') IS NOT NULL AS attached;
+DROP TABLE public.dropped;
 -- until COMMIT it can be taken back
 BEGIN;
 CALL cdp.drop_data(:'db');
@@ -39,6 +46,9 @@ CALL cdp.drop_data(:'db');
 SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'cdp'::regnamespace AND c.relkind <> 'c';
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'cdp'::regnamespace
 	AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e');
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'public."My members"'::regclass;
+INSERT INTO public."My members" VALUES (2, '13800138001');
+DROP TABLE public."My members";
 -- no right is left, so the role can go
 DROP ROLE regress_cdp_drop;
 SELECT check_name, ok, detail FROM cdp.health() WHERE check_name = 'table_version';

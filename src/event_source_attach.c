@@ -411,11 +411,12 @@ cdp_attach_source(PG_FUNCTION_ARGS)
 		digest = MemoryContextStrdup(cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
 	}
 	cdp_end(&verb);
+	/* ALTER TABLE refuses a relation that is open */
+	relation_close(rel, NoLock);
 
 	SPI_connect();
 	make_triggers(relid, source_id, on_error, digest, on_delete);
 	SPI_finish();
-	relation_close(rel, NoLock);
 
 	answer = psprintf("%s: attached as %s", source_plain_name(relid), rolename);
 	if (backfill)

@@ -105,8 +105,8 @@ for suite in $suites; do
 		regress isolation src/test/isolation/pg_isolation_regress $(pick test/specs spec) ;;
 	pgtap)
 		names=$(pick test/pgtap sql)
-		[ -z "$names" ] || psql -Xqc 'CREATE DATABASE pgtap' && psql -Xq -d pgtap -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION pgtap' \
-			-c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()' || bad=1
+		[ -z "$names" ] || { psql -Xqc 'CREATE DATABASE pgtap' && psql -Xq -d pgtap -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION pgtap' \
+			-c 'CREATE EXTENSION customer_cdp' -c 'CALL cdp.migrate()'; } || bad=1
 		for f in $names; do
 			psql -XAtq -v ON_ERROR_STOP=1 -d pgtap -f "test/pgtap/$f.sql" >"$log" 2>&1 || echo "not ok - stopped" >>"$log"
 			count_tap "$f"

@@ -72,7 +72,9 @@ load_kinds(void)
 	cdp_watch_rules(cdp_relation("identifier_kind"));
 	epoch = cdp_rules_epoch;
 	if (SPI_execute_plan(cdp_plan(&plan,
-								  "SELECT kind, priority, own_profile, normalizer"
+								  "SELECT kind, priority, own_profile, normalizer, coalesce(max_per_customer, 0),"
+								  " coalesce((extract(epoch FROM max_window) * 1000000)::bigint, 0),"
+								  " coalesce((extract(epoch FROM ttl) * 1000000)::bigint, 0)"
 								  " FROM cdp.identifier_kind ORDER BY kind COLLATE \"C\"",
 								  0, NULL),
 						 NULL, NULL, false, 0) != SPI_OK_SELECT)
@@ -91,6 +93,9 @@ load_kinds(void)
 		fresh[i].kind = MemoryContextStrdup(context, SPI_getvalue(tup, desc, 1));
 		fresh[i].priority = DatumGetInt32(SPI_getbinval(tup, desc, 2, &isnull));
 		fresh[i].own_profile = DatumGetBool(SPI_getbinval(tup, desc, 3, &isnull));
+		fresh[i].max_per_customer = DatumGetInt32(SPI_getbinval(tup, desc, 5, &isnull));
+		fresh[i].max_window = DatumGetInt64(SPI_getbinval(tup, desc, 6, &isnull));
+		fresh[i].ttl = DatumGetInt64(SPI_getbinval(tup, desc, 7, &isnull));
 		if (normalizer != NULL)
 			resolve_normalizer(&fresh[i], normalizer, context);
 	}

@@ -13,6 +13,9 @@ typedef struct CdpKind
 	char	   *kind;
 	int			priority;		/* 1 = strongest */
 	bool		own_profile;	/* facts that arrive under it get a profile of their own */
+	int			max_per_customer;	/* 0: no limit */
+	int64		max_window;		/* microseconds; 0: ever */
+	int64		ttl;			/* microseconds; 0: never recycled */
 	CdpNormalizer soft;			/* normaliser of ours, which refuses without raising */
 	Oid			function;		/* normaliser of the user's; none: blanks at both ends go */
 	char	   *policy;			/* text in brackets after the normaliser's name, or NULL */

@@ -8,6 +8,10 @@ CDP_MODULES = \
 	jobs_cron \
 	identity_normalize \
 	identity \
+	identity_merge \
+	identity_unmerge \
+	identity_explain \
+	identity_recheck \
 	event_log \
 	event \
 	commerce \

@@ -225,8 +225,6 @@ simulate_item(Batch *b, roottab_hash *roots, int i)
 			IdNode	   *y = &b->nodes[uses[w]];
 			Pair	   *p;
 
-			if (x->profile_id == y->profile_id)
-				continue;
 			GROW(b->pairs, b->npairs, b->maxpairs);
 			p = &b->pairs[b->npairs++];
 			p->a = uses[u];

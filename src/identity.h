@@ -31,8 +31,8 @@ typedef struct CdpSighting
  */
 extern void cdp_identify(CdpSighting *items, int n, bool raise);
 
-/* Make loser a part of winner; both locked, both customers. */
-extern void cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason);
+/* Make loser a part of winner; both locked, both customers.  Answers the merge_id of the log. */
+extern int64 cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason);
 
 /* Tell the modules that keep something per customer. */
 extern void cdp_customers_changed(int64 winner, int64 loser, const char *action);

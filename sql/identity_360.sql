@@ -232,6 +232,8 @@ BEGIN
 			v.properties || jsonb_strip_nulls(jsonb_build_object('event_id', v.event_id, 'source', v.source, 'channel', v.channel)) AS detail
 		FROM cdp.event v
 		WHERE v.profile_id = p.id AND v.occurred_at >= from_time AND v.occurred_at < to_time
+		  -- cdp._timeline_merge() tells these, with the reason
+		  AND v.name NOT IN ('Customer Merged', 'Customer Unmerged')
 		ORDER BY v.occurred_at DESC LIMIT max_rows) e
 	ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT max_rows;
 END $$;

@@ -25,6 +25,5 @@ COMMENT ON FUNCTION cdp.detach_identifier(text, text, text) IS 'The identifier m
 ('function', 'preview_merge', 'EXECUTE', '{reader}'),
 ('function', 'allow_merge', 'EXECUTE', '{operator}'),
 ('function', 'detach_identifier', 'EXECUTE', '{operator}'),
-('table', 'merge_log', 'SELECT', '{operator}'),
 ('table', 'merge_refusal', 'SELECT', '{operator}'),
 ('table', 'identity_link', 'SELECT', '{operator}'),

@@ -113,6 +113,10 @@ list_add(IdList *list, int64 id)
 	list->ids[list->n++] = Int64GetDatum(id);
 }
 
+/* the answer of the last query, also when the rules of kinds have to be read meanwhile */
+static SPITupleTable *rows;
+static uint64 nrows;
+
 /* run a query over the ids of a list, which is empty afterwards; false: there were none */
 static bool
 run(IdList *list, SPIPlanPtr *slot, const char *sql, bool read_only)
@@ -127,6 +131,8 @@ run(IdList *list, SPIPlanPtr *slot, const char *sql, bool read_only)
 	cdp_plan_generic(slot, sql, 1, types);
 	if (SPI_execute_plan(*slot, args, NULL, read_only, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read identities");
+	rows = SPI_tuptable;
+	nrows = SPI_processed;
 	pfree(DatumGetPointer(args[0]));
 	list->n = 0;
 	return true;
@@ -137,7 +143,7 @@ int8_column(uint64 row, int column)
 {
 	bool		isnull;
 
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
+	return DatumGetInt64(SPI_getbinval(rows->vals[row], rows->tupdesc, column, &isnull));
 }
 
 static bool
@@ -145,14 +151,14 @@ bool_column(uint64 row, int column)
 {
 	bool		isnull;
 
-	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
+	return DatumGetBool(SPI_getbinval(rows->vals[row], rows->tupdesc, column, &isnull));
 }
 
 static char *
 text_column(uint64 row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(rows->vals[row], rows->tupdesc, column, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(value);
 }
@@ -223,9 +229,9 @@ load_profiles(CdpGraph *g, IdList *customers, IdList *profiles, bool read_only)
 	}
 	if (!run(customers, &plan, "SELECT profile_id, customer_id FROM cdp.profile_alias WHERE customer_id = ANY ($1)", read_only))
 		return;
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < nrows; i++)
 		add_profile(g, int8_column(i, 1), place_of(g->customer_map, int8_column(i, 2)), profiles);
-	SPI_freetuptable(SPI_tuptable);
+	SPI_freetuptable(rows);
 }
 
 static void
@@ -237,7 +243,7 @@ load_identifiers(CdpGraph *g, IdList *profiles, IdList *identifiers, bool read_o
 			 "SELECT identifier_id, kind, value, profile_id, first_seen, last_seen, valid_to IS NULL, generic_since IS NOT NULL"
 			 " FROM cdp.identifier WHERE profile_id = ANY ($1)", read_only))
 		return;
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < nrows; i++)
 	{
 		GraphIdentifier *x;
 		char	   *kind = text_column(i, 2);
@@ -260,7 +266,7 @@ load_identifiers(CdpGraph *g, IdList *profiles, IdList *identifiers, bool read_o
 		pfree(kind);
 		list_add(identifiers, x->id);
 	}
-	SPI_freetuptable(SPI_tuptable);
+	SPI_freetuptable(rows);
 }
 
 /* Ends are places only when everything is loaded: until then ids. */
@@ -285,10 +291,10 @@ load_links(CdpGraph *g, CdpIdMap *known, LinkEnds **ends, int *maxends, IdList *
 			 " UNION ALL SELECT " LINK_COLUMNS " FROM cdp.identity_link"
 			 " WHERE identifier_b = ANY ($1) AND revoked_at IS NULL", read_only))
 		return;
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < nrows; i++)
 	{
-		HeapTuple	tup = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
+		HeapTuple	tup = rows->vals[i];
+		TupleDesc	desc = rows->tupdesc;
 		GraphLink  *l;
 		Datum		weight;
 		bool		isnull;
@@ -322,7 +328,7 @@ load_links(CdpGraph *g, CdpIdMap *known, LinkEnds **ends, int *maxends, IdList *
 		l->verdict_kind = -1;
 		g->nlinks++;
 	}
-	SPI_freetuptable(SPI_tuptable);
+	SPI_freetuptable(rows);
 }
 
 static bool
@@ -360,12 +366,12 @@ load_neighbours(CdpGraph *g, CdpIdMap *asked, LinkEnds *ends, int from, CdpReach
 			 " FROM cdp.identifier i LEFT JOIN cdp.profile_alias a ON a.profile_id = i.profile_id"
 			 " WHERE i.identifier_id = ANY ($1)", read_only))
 		return;
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < nrows; i++)
 	{
 		if (reach != CDP_REACH_EVIDENCE || !bool_column(i, 1))
 			add_customer(g, int8_column(i, 2), customers);
 	}
-	SPI_freetuptable(SPI_tuptable);
+	SPI_freetuptable(rows);
 }
 
 static int

@@ -68,7 +68,7 @@ cdp_guard_alias(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(NULL);
 }
 
-void
+int64
 cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason)
 {
 	static SPIPlanPtr plan = NULL;
@@ -76,6 +76,8 @@ cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason)
 	Datum		args[4];
 	char		nulls[4] = {' ', ' ', ' ', ' '};
 	bool		was_open = alias_open;
+	bool		isnull;
+	int64		merge_id;
 
 	args[0] = Int64GetDatum(winner);
 	args[1] = Int64GetDatum(loser);
@@ -96,12 +98,13 @@ cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason)
 			 " FROM (SELECT to_jsonb(array_agg(p ORDER BY p)) AS side FROM"
 			 "   (SELECT $1 AS p UNION ALL SELECT profile_id FROM cdp.profile_alias WHERE customer_id = $1) x) w,"
 			 "  (SELECT to_jsonb(array_agg(p ORDER BY p)) AS side FROM"
-			 "   (SELECT $2 AS p UNION ALL SELECT profile_id FROM moved) y) l",
+			 "   (SELECT $2 AS p UNION ALL SELECT profile_id FROM moved) y) l"
+			 " RETURNING merge_id",
 			 4, types);
 	alias_open = true;
 	PG_TRY();
 	{
-		if (SPI_execute_plan(plan, args, nulls, false, 0) != SPI_OK_INSERT)
+		if (SPI_execute_plan(plan, args, nulls, false, 0) != SPI_OK_INSERT_RETURNING)
 			elog(ERROR, "could not merge customers");
 	}
 	PG_FINALLY();
@@ -109,5 +112,8 @@ cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason)
 		alias_open = was_open;
 	}
 	PG_END_TRY();
+	merge_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
 	cdp_customers_changed(winner, loser, "merge");
+	return merge_id;
 }

@@ -36,9 +36,16 @@ typedef struct IdNode
 	TimestampTz closed_at;		/* 0: still means profile_id */
 	int			successor;		/* node after recycling, -1: none */
 	const char *source;
-	int64	   *refused_by;		/* profiles it was refused to join, at most cdp.generic_after + 1 */
+	struct Refuser *refused_by; /* at most cdp.generic_after + 1 */
 	int			nrefused;		/* -1: not looked up */
 } IdNode;
+
+/* a profile whose stronger identifiers were not to be joined, and in how many refused pairs */
+typedef struct Refuser
+{
+	int64		profile_id;
+	int64		npairs;
+} Refuser;
 
 /* two identifiers that were seen together */
 typedef struct Pair

@@ -214,7 +214,7 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the role that wrote the normalizer of kind \"%s\" is gone or may not execute it", kind->kind),
-				 errhint("Whoever may execute it updates column normalizer of the kind in cdp.identifier_kind; the rule is his then.")));
+				 errhint("Somebody who may execute it writes his name into column owner of the kind in cdp.identifier_kind.")));
 	GetUserIdAndSecContext(&user, &security);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);

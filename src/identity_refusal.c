@@ -161,8 +161,8 @@ cdp_write_refusals(Batch *b)
 }
 
 /*
- * The profiles of stronger identifiers that this one was refused to join, at
- * most cdp.generic_after + 1: how often it was the one to be left out.
+ * Who refused an identifier: the profiles of the stronger identifiers in its
+ * refused pairs.  More than cdp.generic_after + 1 are not needed.
  */
 void
 cdp_load_refused_by(IdNode *node)
@@ -171,7 +171,7 @@ cdp_load_refused_by(IdNode *node)
 	static const Oid types[5] = {INT8OID, TEXTOID, TEXTOID, INT4OID, INT4OID};
 	Datum		args[5];
 
-	node->refused_by = palloc(sizeof(int64) * (cdp_generic_after + 1));
+	node->refused_by = palloc(sizeof(Refuser) * (cdp_generic_after + 1));
 	node->nrefused = 0;
 	args[0] = Int64GetDatum(node->identifier_id);
 	args[1] = CStringGetTextDatum(node->kind);
@@ -179,7 +179,7 @@ cdp_load_refused_by(IdNode *node)
 	args[3] = Int32GetDatum(node->priority);
 	args[4] = Int32GetDatum(cdp_generic_after + 1);
 	cdp_plan_generic(&plan,
-					 "SELECT DISTINCT o.profile_id FROM"
+					 "SELECT o.profile_id, count(*) FROM"
 					 " (SELECT l.identifier_b AS other, l.refusal, l.relation FROM cdp.identity_link l"
 					 "  WHERE l.identifier_a = $1 AND l.revoked_at IS NULL AND l.refusal IS NOT NULL"
 					 "  UNION ALL SELECT l.identifier_a, l.refusal, l.relation FROM cdp.identity_link l"
@@ -188,16 +188,17 @@ cdp_load_refused_by(IdNode *node)
 					 " LEFT JOIN cdp.identifier_kind k ON k.kind = o.kind"
 					 " WHERE r.relation = 'same' AND r.refusal <> 'kept_apart'"
 					 "  AND (k.priority, o.kind COLLATE \"C\", o.value COLLATE \"C\") < ($4, $2 COLLATE \"C\", $3 COLLATE \"C\")"
-					 " LIMIT $5", 5, types);
+					 " GROUP BY o.profile_id LIMIT $5", 5, types);
 	if (SPI_execute_plan(plan, args, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read refused evidence");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
 
-		node->refused_by[node->nrefused++] =
-			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		node->refused_by[i].profile_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		node->refused_by[i].npairs = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 	}
+	node->nrefused = (int) SPI_processed;
 	SPI_freetuptable(SPI_tuptable);
 }
 

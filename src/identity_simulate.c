@@ -161,6 +161,8 @@ see(IdNode *node, TimestampTz at)
 
 /* --- evidence --- */
 
+static int count_refusal(Sim *s, int x, int y, int change);
+
 static void
 read_link(Sim *s, Pair *p)
 {
@@ -250,6 +252,8 @@ note_pair(Sim *s, int x, int y, const char *refusal, const CdpSighting *item)
 	/* what is followed once is followed; a refusal may end when a rule was loosened */
 	if (p->refusal != NULL && refusal == NULL)
 	{
+		if (strcmp(p->refusal, "kept_apart") != 0)
+			(void) count_refusal(s, x, y, -1);
 		p->refusal = NULL;
 		changed = true;
 	}
@@ -608,24 +612,84 @@ join(Sim *s, Pair *pair, int64 x, int64 y)
 	cdp_limits_join(s->limits, m->winner, m->loser);
 }
 
-/* An identifier that was left out again and again tells nobody apart. */
-static void
-count_refusal(Sim *s, int n, int64 profile_id)
+/*
+ * A refused pair speaks against its weaker identifier: what is refused by
+ * more than cdp.generic_after customers tells nobody apart.  change: 1 a new
+ * refused pair, -1 one that is followed at last, 0 one that is known.
+ */
+static int
+count_refusal(Sim *s, int x, int y, int change)
 {
-	IdNode	   *node = &s->b->nodes[n];
+	IdNode	   *nodes = s->b->nodes;
+	int			w = cdp_is_stronger(&nodes[x], &nodes[y]) ? y : x;
+	IdNode	   *weaker = &nodes[w];
+	int64		profile_id = nodes[w == x ? y : x].profile_id;
 
-	if (node->nrefused < 0)
-		cdp_load_refused_by(node);
-	if (node->generic || node->nrefused > cdp_generic_after)
-		return;
-	for (int i = 0; i < node->nrefused; i++)
+	if (weaker->generic)
+		return w;
+	if (weaker->nrefused < 0)
+		cdp_load_refused_by(weaker);
+	if (change == 0)
+		return w;
+	for (int i = 0; i < weaker->nrefused; i++)
 	{
-		if (node->refused_by[i] == profile_id)
-			return;
+		if (weaker->refused_by[i].profile_id != profile_id)
+			continue;
+		weaker->refused_by[i].npairs += change;
+		if (weaker->refused_by[i].npairs == 0)
+			weaker->refused_by[i] = weaker->refused_by[--weaker->nrefused];
+		return w;
 	}
-	if (node->refused_by == NULL)
-		node->refused_by = palloc(sizeof(int64) * (cdp_generic_after + 1));
-	node->refused_by[node->nrefused++] = profile_id;
+	if (change > 0 && weaker->nrefused <= cdp_generic_after)
+	{
+		if (weaker->refused_by == NULL)
+			weaker->refused_by = palloc(sizeof(Refuser) * (cdp_generic_after + 1));
+		weaker->refused_by[weaker->nrefused].profile_id = profile_id;
+		weaker->refused_by[weaker->nrefused++].npairs = 1;
+	}
+	return w;
+}
+
+/* The pairs of what was left out: refused evidence, unless they are one customer all the same. */
+static void
+note_refused_pairs(Sim *s, const Party *p, const CdpSighting *item)
+{
+	Batch	   *b = s->b;
+	int			suspects[CDP_MAX_IDENTIFIERS * CDP_MAX_IDENTIFIERS];
+	int			nsuspects = 0;
+
+	for (int d = 0; d < p->ndropped; d++)
+	{
+		/* against those who stayed and those who went after it */
+		for (int w = 0; w < p->nkept + p->ndropped; w++)
+		{
+			int			other = w < p->nkept ? p->kept[w] : p->dropped[w - p->nkept];
+			bool		one;
+			Pair	   *pair;
+
+			if (w >= p->nkept && w - p->nkept <= d)
+				continue;
+			one = root_of(s, &b->nodes[p->dropped[d]]) == root_of(s, &b->nodes[other]);
+			pair = note_pair(s, p->dropped[d], other, one ? NULL : p->reason[d], item);
+			if (one)
+			{
+				if (pair != NULL && !b->nodes[other].is_new)
+					lock_customer(b, b->nodes[other].alias_id);
+			}
+			else if (strcmp(p->reason[d], "kept_apart") != 0)
+				suspects[nsuspects++] = count_refusal(s, p->dropped[d], other, pair != NULL ? 1 : 0);
+		}
+	}
+	for (int i = 0; i < nsuspects; i++)
+	{
+		IdNode	   *node = &b->nodes[suspects[i]];
+
+		if (!node->generic && node->nrefused > cdp_generic_after)
+		{
+			node->generic = node->turned_generic = true;
+			s->disturbed = true;
+		}
+	}
 }
 
 static void
@@ -671,36 +735,7 @@ simulate_item(Sim *s, int i)
 			join(s, pair, x, y);
 		}
 	}
-	for (int d = 0; d < p.ndropped; d++)
-	{
-		/* against those who stayed, and those left out after it, which are stronger */
-		for (int w = 0; w < p.nkept + p.ndropped; w++)
-		{
-			int			other = w < p.nkept ? p.kept[w] : p.dropped[w - p.nkept];
-			bool		one;
-
-			if (w >= p.nkept && w - p.nkept <= d)
-				continue;
-			one = root_of(s, &b->nodes[p.dropped[d]]) == root_of(s, &b->nodes[other]);
-			if (note_pair(s, p.dropped[d], other, one ? NULL : p.reason[d], item) != NULL && one)
-			{
-				if (!b->nodes[other].is_new)
-					lock_customer(b, b->nodes[other].alias_id);
-			}
-			if (!one && strcmp(p.reason[d], "kept_apart") != 0)
-				count_refusal(s, p.dropped[d], b->nodes[other].profile_id);
-		}
-	}
-	for (int d = 0; d < p.ndropped; d++)
-	{
-		IdNode	   *node = &b->nodes[p.dropped[d]];
-
-		if (!node->generic && node->nrefused > cdp_generic_after)
-		{
-			node->generic = node->turned_generic = true;
-			s->disturbed = true;
-		}
-	}
+	note_refused_pairs(s, &p, item);
 
 	strongest = &b->nodes[p.kept[0]];
 	item->profile_id = strongest->profile_id;

@@ -33,11 +33,78 @@ CREATE OR REPLACE FUNCTION cdp._guard_alias() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'cdp_guard_alias';
 COMMENT ON FUNCTION cdp._guard_alias() IS 'internal: refuses writes to cdp.profile_alias that do not come from identity';
 
+CREATE OR REPLACE FUNCTION cdp._normalizer_problem(function regproc, policy text) RETURNS text
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_normalizer_problem';
+COMMENT ON FUNCTION cdp._normalizer_problem(regproc, text) IS 'internal: why a function with this policy cannot be a normalizer, NULL when it can';
+
+CREATE OR REPLACE FUNCTION cdp._tombstone_hash(kind text, value text) RETURNS bytea
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_tombstone_hash';
+COMMENT ON FUNCTION cdp._tombstone_hash(text, text) IS 'internal: key of a normalised identifier in cdp.identifier_tombstone';
+
+CREATE OR REPLACE FUNCTION cdp._check_identifier_kind() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- A rule that cannot work is refused when it is written, not at the next event.
+DECLARE
+	part    text[];
+	fn      regproc;
+	f       record;
+	problem text;
+	context text;
+BEGIN
+	IF NEW.blocked_pattern IS NOT NULL AND (TG_OP = 'INSERT' OR NEW.blocked_pattern IS DISTINCT FROM OLD.blocked_pattern) THEN
+		BEGIN
+			PERFORM '' ~ NEW.blocked_pattern;
+		EXCEPTION WHEN invalid_regular_expression THEN
+			GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
+			RAISE EXCEPTION 'blocked_pattern of kind "%": %', NEW.kind, problem
+				USING ERRCODE = 'invalid_regular_expression', HINT = 'Write a regular expression as ~ takes it, for example ^0+$.';
+		END;
+	END IF;
+	IF TG_OP = 'INSERT' OR NEW.normalizer IS DISTINCT FROM OLD.normalizer OR NEW.owner IS DISTINCT FROM OLD.owner THEN
+		-- a normalizer of the user's runs as the one who wrote it here
+		NEW.owner := current_user;
+	END IF;
+	IF NEW.normalizer IS NULL OR (TG_OP = 'UPDATE' AND NEW.normalizer IS NOT DISTINCT FROM OLD.normalizer
+		AND NEW.owner IS NOT DISTINCT FROM OLD.owner) THEN
+		RETURN NEW;
+	END IF;
+	part := regexp_match(btrim(NEW.normalizer), '^([^()]+?)\s*(?:\(([^()]*)\))?$');
+	IF part IS NULL THEN
+		problem := 'it is not a function name, with or without a policy in brackets';
+	ELSE
+		part[2] := btrim(part[2]);
+		BEGIN
+			fn := to_regproc(btrim(part[1]));
+		EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
+			fn := NULL;
+		END;
+		SELECT p.prokind, p.provolatile, p.prorettype, p.proretset, p.pronargs, p.proargtypes::oid[] AS args,
+			format('%I.%I', n.nspname, p.proname) AS name
+		INTO f FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = fn;
+		problem := CASE
+			WHEN fn IS NULL THEN 'there is no such function, or more than one'
+			WHEN f.prokind <> 'f' OR f.proretset OR f.prorettype <> 'text'::regtype THEN 'the function must return one text'
+			WHEN f.provolatile <> 'i' THEN 'the function must be IMMUTABLE'
+			WHEN f.pronargs NOT IN (1, 2) OR 'text'::regtype <> ALL (f.args) THEN 'the function must take a text, and a text for a policy if it has any'
+			WHEN NOT has_function_privilege(fn, 'EXECUTE') THEN 'you may not execute the function'
+			ELSE cdp._normalizer_problem(fn, part[2]) END;
+	END IF;
+	IF problem IS NOT NULL THEN
+		RAISE EXCEPTION 'normalizer of kind "%": %', NEW.kind, problem USING ERRCODE = 'invalid_function_definition',
+			HINT = 'For example cdp.normalize_email(gmail), or a function of yours with its schema: shop.clean_card_no.';
+	END IF;
+	NEW.normalizer := f.name || coalesce('(' || part[2] || ')', '');
+	RETURN NEW;
+END $$;
+COMMENT ON FUNCTION cdp._check_identifier_kind() IS 'internal: trigger on cdp.identifier_kind, refuses broken patterns and normalizers and notes who wrote them';
+
 -- @access
 ('function', 'identify', 'EXECUTE', '{application,operator}'),
 ('function', 'identify_many', 'EXECUTE', '{application,operator}'),
 ('function', 'resolve', 'EXECUTE', '{application,operator}'),
 ('function', 'customer_id', 'EXECUTE', '{reader,application}'),
+('function', '_normalizer_problem', 'EXECUTE', '{operator}'),
 ('table', 'customer', 'SELECT', '{reader,application}'),
 ('table', 'identifier_kind', 'SELECT, INSERT, UPDATE, DELETE', '{operator}'),
 ('table', 'profile', 'SELECT', '{operator}'),
@@ -48,14 +115,26 @@ PERFORM cdp._ensure_table('identifier_kind', $t$ (
 	kind             text PRIMARY KEY CHECK (kind ~ '^[a-z][a-z0-9_]{0,62}$'),
 	priority         int NOT NULL,
 	max_per_customer int CHECK (max_per_customer > 0),
-	max_window       interval,
-	blocked_pattern  text,
-	blocked_values   text[] NOT NULL DEFAULT '{}',
+	max_window       interval CHECK (max_window > '0'),
+	blocked_pattern  text DEFAULT '^[-:. 0]*0[-:. 0]*$',
+	blocked_values   text[] NOT NULL DEFAULT '{-1,"null",undefined,none,unknown,anonymous,test,n/a,无,未知}',
 	normalizer       text,
-	ttl              interval,
-	own_profile      boolean NOT NULL DEFAULT false
+	ttl              interval CHECK (ttl > '0'),
+	own_profile      boolean NOT NULL DEFAULT false,
+	owner            name NOT NULL DEFAULT current_user
 ) $t$);
-COMMENT ON TABLE cdp.identifier_kind IS 'Rules of identity, one row per kind of identifier. priority 1 is the strongest.';
+COMMENT ON TABLE cdp.identifier_kind IS 'Rules of identity, one row per kind of identifier. A change counts from the next statement of every session; CALL cdp.recheck_identities() applies it to the past.';
+COMMENT ON COLUMN cdp.identifier_kind.priority IS '1 is the strongest: what the weakest identifiers of a sighting bring together is given up first';
+COMMENT ON COLUMN cdp.identifier_kind.max_per_customer IS 'how many of this kind one customer may have; NULL: no limit';
+COMMENT ON COLUMN cdp.identifier_kind.max_window IS 'max_per_customer counts those seen within this time only; NULL: all';
+COMMENT ON COLUMN cdp.identifier_kind.blocked_pattern IS 'regular expression over the value as given and as normalised: values that mean nothing; NULL: none';
+COMMENT ON COLUMN cdp.identifier_kind.blocked_values IS 'values that mean nothing, compared without case';
+COMMENT ON COLUMN cdp.identifier_kind.normalizer IS 'IMMUTABLE function(text) or function(text, policy) that returns the comparable text, e.g. cdp.normalize_email(gmail); NULL: blanks at both ends go';
+COMMENT ON COLUMN cdp.identifier_kind.ttl IS 'an identifier unseen for longer has changed hands when it turns up beside somebody else''s; NULL: never';
+COMMENT ON COLUMN cdp.identifier_kind.own_profile IS 'facts that arrive under it get a profile of their own, so that a merge can be taken back exactly';
+COMMENT ON COLUMN cdp.identifier_kind.owner IS 'who wrote the normalizer: it runs with the rights of this role';
+CREATE OR REPLACE TRIGGER identifier_kind_check BEFORE INSERT OR UPDATE ON cdp.identifier_kind
+	FOR EACH ROW EXECUTE FUNCTION cdp._check_identifier_kind();
 CREATE OR REPLACE TRIGGER identifier_kind_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.identifier_kind
 	FOR EACH STATEMENT EXECUTE FUNCTION cdp._rules_changed();
 
@@ -119,6 +198,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS identity_link_live ON cdp.identity_link (ident
 	WHERE revoked_at IS NULL AND refusal IS NULL;
 CREATE INDEX IF NOT EXISTS identity_link_refused ON cdp.identity_link (identifier_a, identifier_b)
 	WHERE revoked_at IS NULL AND refusal IS NOT NULL;
+CREATE INDEX IF NOT EXISTS identity_link_apart ON cdp.identity_link (identifier_a)
+	WHERE relation = 'apart' AND revoked_at IS NULL;
 CREATE INDEX IF NOT EXISTS identity_link_b ON cdp.identity_link (identifier_b);
 CREATE INDEX IF NOT EXISTS identity_link_merge_id ON cdp.identity_link (merge_id) WHERE merge_id IS NOT NULL;
 COMMENT ON TABLE cdp.identity_link IS 'Evidence, one row per pair of identifiers that were seen together, or that somebody judged. Holds ids, never values. Rows are never deleted.';
@@ -196,16 +277,16 @@ PERFORM cdp._ensure_table('profile_trait', $t$ (
 ) $t$);
 COMMENT ON TABLE cdp.profile_trait IS 'Last value of a trait per profile and source, with its time; JSON null: removed.';
 
-INSERT INTO cdp.identifier_kind (kind, priority, normalizer, own_profile, blocked_pattern) VALUES
-	('customer_no',    1, NULL, true,  NULL),
-	('member_id',      2, NULL, true,  NULL),
-	('wechat_unionid', 3, NULL, true,  NULL),
-	('alipay_id',      4, NULL, true,  NULL),
-	('phone',          5, 'cdp.normalize_phone', false, NULL),
-	('email',          6, 'cdp.normalize_email', false, NULL),
-	('wechat_openid',  7, NULL, false, NULL),
-	('device_id',      8, NULL, false, NULL),
-	('anonymous_id',   9, NULL, false, NULL)
+INSERT INTO cdp.identifier_kind (kind, priority, normalizer, own_profile) VALUES
+	('customer_no',    1, NULL, true),
+	('member_id',      2, NULL, true),
+	('wechat_unionid', 3, NULL, true),
+	('alipay_id',      4, NULL, true),
+	('phone',          5, 'cdp.normalize_phone', false),
+	('email',          6, 'cdp.normalize_email', false),
+	('wechat_openid',  7, NULL, false),
+	('device_id',      8, NULL, false),
+	('anonymous_id',   9, NULL, false)
 	ON CONFLICT (kind) DO NOTHING;
 
 -- @view

@@ -34,6 +34,7 @@ extern int	cdp_dedupe_window;
 extern int	cdp_max_future;
 extern int	cdp_last_seen_resolution;
 extern int	cdp_max_profiles_per_customer;
+extern int	cdp_generic_after;
 extern int	cdp_source_lock_timeout_ms;
 extern int	cdp_backfill_inline_rows;
 

@@ -13,13 +13,20 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "common/string.h"
+#include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "regex/regex.h"
+#include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/resowner.h"
+
+PG_FUNCTION_INFO_V1(cdp_normalizer_problem);
 
 static MemoryContext kinds_context = NULL;
 static CdpKind *kinds = NULL;
@@ -57,6 +64,26 @@ resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
 				 errhint("Change the normalizer of the kind in cdp.identifier_kind.")));
 }
 
+/* Elements of a text[], in context. */
+static char **
+copy_texts(Datum array, int *n, MemoryContext context)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	char	  **result;
+	int			nelems;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	result = MemoryContextAlloc(context, sizeof(char *) * Max(nelems, 1));
+	*n = 0;
+	for (int i = 0; i < nelems; i++)
+	{
+		if (!nulls[i])
+			result[(*n)++] = MemoryContextStrdup(context, TextDatumGetCString(elems[i]));
+	}
+	return result;
+}
+
 /* Read the table again when somebody changed it. */
 static void
 load_kinds(void)
@@ -74,31 +101,45 @@ load_kinds(void)
 	if (SPI_execute_plan(cdp_plan(&plan,
 								  "SELECT kind, priority, own_profile, normalizer, coalesce(max_per_customer, 0),"
 								  " coalesce((extract(epoch FROM max_window) * 1000000)::bigint, 0),"
-								  " coalesce((extract(epoch FROM ttl) * 1000000)::bigint, 0)"
+								  " coalesce((extract(epoch FROM ttl) * 1000000)::bigint, 0),"
+								  " blocked_pattern, blocked_values, owner::text"
 								  " FROM cdp.identifier_kind ORDER BY kind COLLATE \"C\"",
 								  0, NULL),
 						 NULL, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read cdp.identifier_kind");
 
 	/* build aside, so that an error leaves the old rules in place */
-	context = AllocSetContextCreate(CacheMemoryContext, "customer_cdp identifier kinds", ALLOCSET_SMALL_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp identifier kinds", ALLOCSET_SMALL_SIZES);
 	fresh = MemoryContextAllocZero(context, sizeof(CdpKind) * Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple	tup = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
+		CdpKind    *kind = &fresh[i];
 		char	   *normalizer = SPI_getvalue(tup, desc, 4);
+		char	   *pattern = SPI_getvalue(tup, desc, 8);
+		char	   *owner = SPI_getvalue(tup, desc, 10);
 		bool		isnull;
 
-		fresh[i].kind = MemoryContextStrdup(context, SPI_getvalue(tup, desc, 1));
-		fresh[i].priority = DatumGetInt32(SPI_getbinval(tup, desc, 2, &isnull));
-		fresh[i].own_profile = DatumGetBool(SPI_getbinval(tup, desc, 3, &isnull));
-		fresh[i].max_per_customer = DatumGetInt32(SPI_getbinval(tup, desc, 5, &isnull));
-		fresh[i].max_window = DatumGetInt64(SPI_getbinval(tup, desc, 6, &isnull));
-		fresh[i].ttl = DatumGetInt64(SPI_getbinval(tup, desc, 7, &isnull));
+		kind->kind = MemoryContextStrdup(context, SPI_getvalue(tup, desc, 1));
+		kind->priority = DatumGetInt32(SPI_getbinval(tup, desc, 2, &isnull));
+		kind->own_profile = DatumGetBool(SPI_getbinval(tup, desc, 3, &isnull));
+		kind->max_per_customer = DatumGetInt32(SPI_getbinval(tup, desc, 5, &isnull));
+		kind->max_window = DatumGetInt64(SPI_getbinval(tup, desc, 6, &isnull));
+		kind->ttl = DatumGetInt64(SPI_getbinval(tup, desc, 7, &isnull));
+		if (pattern != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			kind->blocked_pattern = cstring_to_text(pattern);
+			MemoryContextSwitchTo(old);
+		}
+		kind->blocked_values = copy_texts(SPI_getbinval(tup, desc, 9, &isnull), &kind->nblocked, context);
+		kind->owner = owner ? get_role_oid(owner, true) : InvalidOid;
 		if (normalizer != NULL)
-			resolve_normalizer(&fresh[i], normalizer, context);
+			resolve_normalizer(kind, normalizer, context);
 	}
+	MemoryContextSetParent(context, CacheMemoryContext);
 	if (kinds_context != NULL)
 		MemoryContextDelete(kinds_context);
 	kinds_context = context;
@@ -106,6 +147,14 @@ load_kinds(void)
 	nkinds = (int) SPI_processed;
 	kinds_epoch = epoch;
 	SPI_freetuptable(SPI_tuptable);
+}
+
+const CdpKind *
+cdp_all_kinds(int *n)
+{
+	load_kinds();
+	*n = nkinds;
+	return kinds;
 }
 
 const CdpKind *
@@ -158,12 +207,22 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 	char	   *volatile result = NULL;
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo	flinfo;
+	Oid			user;
+	int			security;
 
+	if (!OidIsValid(kind->owner) || !cdp_may_execute(kind->function, kind->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the role that wrote the normalizer of kind \"%s\" is gone or may not execute it", kind->kind),
+				 errhint("Somebody who may execute it writes his name into column owner of the kind in cdp.identifier_kind.")));
+	GetUserIdAndSecContext(&user, &security);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
 		Datum		value;
+
+		SetUserIdAndSecContext(kind->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 
 		fmgr_info(kind->function, &flinfo);
 		InitFunctionCallInfoData(*fcinfo, &flinfo, flinfo.fn_nargs, DEFAULT_COLLATION_OID, NULL, NULL);
@@ -181,21 +240,25 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 			if (result[0] == '\0')
 				result = NULL;
 		}
+		SetUserIdAndSecContext(user, security);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
+		ErrorData  *error;
 
 		MemoryContextSwitchTo(caller);
-		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
-			PG_RE_THROW();
+		error = CopyErrorData();
 		FlushErrorState();
+		/* also before the error goes on: whoever catches it expects his own subtransaction */
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+			ReThrowError(error);
+		FreeErrorData(error);
 		result = NULL;
 	}
 	PG_END_TRY();
@@ -229,4 +292,62 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 	if (OidIsValid(kind->function))
 		return call_normalizer(kind, raw, len);
 	return pnstrdup(raw, len);
+}
+
+/*
+ * Blocked values are compared as they were given and as they are kept, ASCII
+ * letters without case; the pattern looks at the same two.
+ */
+bool
+cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const char *value)
+{
+	int			vlen = value ? strlen(value) : 0;
+
+	while (len > 0 && isspace((unsigned char) raw[0]))
+		raw++, len--;
+	while (len > 0 && isspace((unsigned char) raw[len - 1]))
+		len--;
+	for (int i = 0; i < kind->nblocked; i++)
+	{
+		const char *blocked = kind->blocked_values[i];
+		int			blen = strlen(blocked);
+
+		if ((blen == len && pg_strncasecmp(blocked, raw, len) == 0) ||
+			(value != NULL && blen == vlen && pg_strncasecmp(blocked, value, vlen) == 0))
+			return true;
+	}
+	if (kind->blocked_pattern == NULL)
+		return false;
+	/* a value of megabytes is refused for its length anyway */
+	if (len <= CDP_MAX_VALUE_BYTES &&
+		RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, raw), len, REG_ADVANCED, DEFAULT_COLLATION_OID, 0, NULL))
+		return true;
+	return value != NULL && vlen <= CDP_MAX_VALUE_BYTES &&
+		RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, value), vlen, REG_ADVANCED, DEFAULT_COLLATION_OID, 0, NULL);
+}
+
+/* --- the check of a rule --- */
+
+/*
+ * cdp._normalizer_problem(function, policy) -> text, NULL when it may stand
+ * in a rule
+ */
+Datum
+cdp_normalizer_problem(PG_FUNCTION_ARGS)
+{
+	FmgrInfo	flinfo;
+	CdpNormalizer soft;
+	char	   *policy = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	const char *problem = NULL;
+
+	fmgr_info(PG_GETARG_OID(0), &flinfo);
+	soft = cdp_soft_normalizer(flinfo.fn_addr);
+	if (soft != NULL)
+		problem = cdp_normalizer_check(soft, policy);
+	else if (flinfo.fn_nargs != (policy ? 2 : 1))
+		problem = policy ? "a normalizer with a policy takes two arguments, value and policy" :
+			"a normalizer without a policy takes one argument, the value";
+	if (problem == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(problem));
 }

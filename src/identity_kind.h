@@ -16,8 +16,12 @@ typedef struct CdpKind
 	int			max_per_customer;	/* 0: no limit */
 	int64		max_window;		/* microseconds; 0: ever */
 	int64		ttl;			/* microseconds; 0: never recycled */
+	text	   *blocked_pattern;	/* or NULL */
+	char	  **blocked_values;
+	int			nblocked;
 	CdpNormalizer soft;			/* normaliser of ours, which refuses without raising */
 	Oid			function;		/* normaliser of the user's; none: blanks at both ends go */
+	Oid			owner;			/* it runs as this role, who wrote the rule */
 	char	   *policy;			/* text in brackets after the normaliser's name, or NULL */
 } CdpKind;
 
@@ -27,6 +31,9 @@ typedef struct CdpKind
 /* NULL when there is no such kind; valid until the next call */
 extern const CdpKind *cdp_find_kind(const char *kind, int len);
 
+/* all kinds, in the order of their names; valid until the next call */
+extern const CdpKind *cdp_all_kinds(int *n);
+
 /* "customer_no, member_id, …", palloc'ed, for hints */
 extern char *cdp_list_kinds(void);
 
@@ -35,5 +42,11 @@ extern char *cdp_list_kinds(void);
  * refuses it or nothing is left of it.
  */
 extern char *cdp_normalize_value(const CdpKind *kind, const char *raw, int len);
+
+/* does the kind's rule say that this value means nothing? */
+extern bool cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const char *value);
+
+/* was this identifier erased for ever? */
+extern bool cdp_is_tombstone(const char *kind, const char *value);
 
 #endif							/* CDP_IDENTITY_KIND_H */

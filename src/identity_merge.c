@@ -57,7 +57,7 @@ lock_body(void *arg)
 	Two		   *two = arg;
 	int64		again[2];
 
-	if (!cdp_lock_customer_rows(two->ids, 2))
+	if (!cdp_lock_customers(two->ids, 2))
 		return false;
 	/* they are customers, but are they still those of a and b? */
 	two_customers(two->a, two->b, again, false);
@@ -308,7 +308,7 @@ hold_body(void *arg)
 	Holder	   *h = arg;
 	Holder		again = *h;
 
-	return cdp_lock_customer_rows(&h->customer_id, 1) && find_live(&again) &&
+	return cdp_lock_customers(&h->customer_id, 1) && find_live(&again) &&
 		again.identifier_id == h->identifier_id && again.customer_id == h->customer_id;
 }
 

@@ -479,7 +479,7 @@ lock_body(void *arg)
 	CdpGraph   *g;
 
 	l->nwider = 0;
-	if (!cdp_lock_customer_rows(l->ids, l->n))
+	if (!cdp_lock_customers(l->ids, l->n))
 		return false;
 	cdp_graph_require_current(l->ids, l->n, CDP_REACH_EVIDENCE);
 	g = cdp_graph_load(l->ids, l->n, CDP_REACH_EVIDENCE, false);

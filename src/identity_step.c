@@ -30,7 +30,6 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/resowner.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(cdp_guard_alias);
 PG_FUNCTION_INFO_V1(cdp_customers_changed_sql);
@@ -289,52 +288,11 @@ cdp_apply_partition(CdpChange *changes, int n, const CdpCause *cause, int *npart
 
 /* ------------------------------------------------------------------ locks */
 
-static int
-compare_int64(const void *x, const void *y)
-{
-	int64		a = *(const int64 *) x;
-	int64		b = *(const int64 *) y;
-
-	return a < b ? -1 : a > b;
-}
-
-/* ascending, FOR NO KEY UPDATE; are they all customers by the latest snapshot? */
 bool
-cdp_lock_customer_rows(const int64 *ids, int n)
+cdp_lock_customers(const int64 *ids, int n)
 {
-	static SPIPlanPtr lock_plan = NULL;
-	static SPIPlanPtr alias_plan = NULL;
-	static const Oid types[1] = {INT8ARRAYOID};
-	int64	   *sorted = palloc(sizeof(int64) * Max(n, 1));
-	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
-	Datum		args[1];
-	Snapshot	latest;
-	bool		changed;
-
-	memcpy(sorted, ids, sizeof(int64) * n);
-	qsort(sorted, n, sizeof(int64), compare_int64);
-	for (int i = 0; i < n; i++)
-		datums[i] = Int64GetDatum(sorted[i]);
-	args[0] = PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	cdp_plan(&lock_plan,
-			 "SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE",
-			 1, types);
-	if (SPI_execute_plan(lock_plan, args, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not lock customers");
-	SPI_freetuptable(SPI_tuptable);
-	cdp_plan(&alias_plan, "SELECT 1 FROM cdp.profile_alias WHERE profile_id = ANY ($1) LIMIT 1", 1, types);
-	latest = RegisterSnapshot(GetLatestSnapshot());
-	if (SPI_execute_snapshot(alias_plan, args, NULL, latest, InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read aliases");
-	UnregisterSnapshot(latest);
-	changed = SPI_processed > 0;
-	SPI_freetuptable(SPI_tuptable);
-	if (changed && IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access: these customers were merged concurrently"),
-				 errhint("Retry the transaction.")));
-	return !changed;
+	cdp_lock_profiles(ids, n);
+	return cdp_are_customers(ids, n);
 }
 
 /*

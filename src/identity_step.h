@@ -5,7 +5,7 @@
  *	  static bool
  *	  lock_them(void *arg)		-- answers true: what it has locked stays locked
  *	  {
- *		  if (!cdp_lock_customer_rows(ids, n))
+ *		  if (!cdp_lock_customers(ids, n))
  *			  return false;		-- somebody was faster
  *		  ... read again; others cannot change it now ...
  *	  }
@@ -63,7 +63,7 @@ typedef bool (*CdpAttempt) (void *arg);
 extern bool cdp_attempt(CdpAttempt body, void *arg);
 
 /* lock customers in the one order; false: some are none any more */
-extern bool cdp_lock_customer_rows(const int64 *ids, int n);
+extern bool cdp_lock_customers(const int64 *ids, int n);
 
 #define CDP_MAX_ROUNDS	20
 

@@ -375,7 +375,7 @@ lock_body(void *arg)
 {
 	Undo	   *u = arg;
 
-	if (!cdp_lock_customer_rows(&u->customer, 1))
+	if (!cdp_lock_customers(&u->customer, 1))
 		return false;
 	cdp_graph_require_current(&u->customer, 1, CDP_REACH_NONE);
 	return cdp_customer_of(u->profile_id, false) == u->customer && plan_undo(u, false);

@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "executor/executor.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -87,6 +88,27 @@ cdp_probe_text2(CdpProbe *p, Datum key1, Datum key2)
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
 						   p->index->rd_indcollation[1], F_TEXTEQ, key2);
 	return fetch(p, keys, 2);
+}
+
+TupleTableSlot *
+cdp_probe_pair(CdpProbe *p, int64 key1, int64 key2, const char *key3)
+{
+	ScanKeyData keys[3];
+	TupleTableSlot *slot;
+	text	   *t = NULL;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key1));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key2));
+	if (key3 != NULL)
+	{
+		t = cstring_to_text(key3);
+		ScanKeyEntryInitialize(&keys[2], 0, 3, BTEqualStrategyNumber, InvalidOid,
+							   p->index->rd_indcollation[2], F_TEXTEQ, PointerGetDatum(t));
+	}
+	slot = fetch(p, keys, t ? 3 : 2);
+	if (t != NULL)
+		pfree(t);
+	return slot;
 }
 
 void

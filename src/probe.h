@@ -21,6 +21,8 @@ extern CdpProbe *cdp_probe_open(const char *table, const char *index);
 extern int	cdp_probe_column(CdpProbe *probe, const char *name);
 extern TupleTableSlot *cdp_probe_int8(CdpProbe *probe, int64 key);
 extern TupleTableSlot *cdp_probe_text2(CdpProbe *probe, Datum key1, Datum key2);
+/* two numbers and, for an index of three columns, a text */
+extern TupleTableSlot *cdp_probe_pair(CdpProbe *probe, int64 key1, int64 key2, const char *key3);
 extern void cdp_probe_close(CdpProbe *probe);
 
 /* a snapshot that sees what this transaction has written up to now; pop it */

@@ -2,9 +2,9 @@
  * identity_unmerge.c
  *	  Take a merge back, exactly.
  *
- * The log knows the two sides as they were.  Whoever was on one side stays
- * together, the sides part, and profiles that came later go where their own
- * evidence leads, in canonical order:
+ * The log knows the two sides as they were.  Each is joined again by the
+ * evidence that was its own, the sides part, and profiles that came later go
+ * where their evidence leads, in canonical order:
  *
  *		merge 1, 4		winner {1, 2}  loser {4, 5}
  *		later			9 seen with 5
@@ -28,6 +28,9 @@
 PG_FUNCTION_INFO_V1(cdp_unmerge_customer);
 PG_FUNCTION_INFO_V1(cdp_preview_unmerge);
 
+#define WINNER	1
+#define LOSER	2
+
 typedef struct Undo
 {
 	int64		merge_id;
@@ -38,6 +41,9 @@ typedef struct Undo
 	int64		wanted;			/* ... and the merge, 0: the last */
 	CdpGraph   *g;				/* of the customer; after of its profiles is set */
 	int		   *set;			/* per profile */
+	char	   *side;			/* per representative: WINNER, LOSER, who is in it */
+	int			of_winner;		/* a profile of either side */
+	int			of_loser;
 } Undo;
 
 static Datum
@@ -120,9 +126,9 @@ root(int *set, int i)
 	return i;
 }
 
-/* the profiles of one side that are still here, as one set; answers one of them */
+/* mark the profiles of one side that are still here; answers one of them */
 static int
-join_side(Undo *u, ArrayType *side)
+mark_side(Undo *u, ArrayType *side, char mark)
 {
 	Datum	   *ids;
 	int			n;
@@ -135,12 +141,34 @@ join_side(Undo *u, ArrayType *side)
 
 		if (p < 0)
 			continue;
+		u->side[p] = mark;
 		if (first < 0)
 			first = p;
-		else
-			u->set[root(u->set, p)] = root(u->set, first);
 	}
 	return first;
+}
+
+/* join the ends of a link, unless that brings the sides or some other apart together */
+static void
+follow(Undo *u, GraphLink *l, const int *apart, int napart)
+{
+	int			a = root(u->set, u->g->identifiers[l->a].profile);
+	int			b = root(u->set, u->g->identifiers[l->b].profile);
+
+	if (a == b)
+		return;
+	if ((u->side[a] | u->side[b]) == (WINNER | LOSER))
+		return;
+	for (int k = 0; k < napart; k++)
+	{
+		int			c = root(u->set, apart[k * 2]);
+		int			d = root(u->set, apart[k * 2 + 1]);
+
+		if ((c == a && d == b) || (c == b && d == a))
+			return;
+	}
+	u->side[b] |= u->side[a];
+	u->set[a] = b;
 }
 
 /* id of every part: what it was called, else its smallest profile */
@@ -182,6 +210,7 @@ plan_undo(Undo *u, bool read_only)
 			   *loser;
 	int		   *apart = palloc(sizeof(int) * 2 * (g->nlinks + 1));
 	int			napart = 0;
+	char	   *was;
 
 	if (!find_merge(u, read_only, &winner, &loser))
 	{
@@ -193,11 +222,13 @@ plan_undo(Undo *u, bool read_only)
 		return false;
 	}
 	u->set = palloc(sizeof(int) * g->nprofiles);
+	u->side = palloc0(g->nprofiles);
 	for (int i = 0; i < g->nprofiles; i++)
 		u->set[i] = i;
-	apart[0] = join_side(u, winner);
-	apart[1] = join_side(u, loser);
-	napart = 1;
+	u->of_winner = mark_side(u, winner, WINNER);
+	u->of_loser = mark_side(u, loser, LOSER);
+	was = palloc(g->nprofiles);
+	memcpy(was, u->side, g->nprofiles);
 	for (int i = 0; i < g->nlinks; i++)
 	{
 		if (g->links[i].relation != 'a')
@@ -207,24 +238,18 @@ plan_undo(Undo *u, bool read_only)
 		napart++;
 	}
 	cdp_sort_links(g);
-	for (int i = 0; i < g->nlinks; i++)
+	/* first what each side was made of, then who came later */
+	for (int pass = 0; pass < 2; pass++)
 	{
-		GraphLink  *l = &g->links[i];
-		int			a = root(u->set, g->identifiers[l->a].profile);
-		int			b = root(u->set, g->identifiers[l->b].profile);
-
-		if (l->relation != 's' || l->refusal != NULL || l->merge_id == u->merge_id || a == b)
-			continue;
-		for (int k = 0; k < napart && l->verdict == NULL; k++)
+		for (int i = 0; i < g->nlinks; i++)
 		{
-			int			c = root(u->set, apart[k * 2]);
-			int			d = root(u->set, apart[k * 2 + 1]);
+			GraphLink  *l = &g->links[i];
+			char		a = was[g->identifiers[l->a].profile];
+			char		b = was[g->identifiers[l->b].profile];
 
-			if ((c == a && d == b) || (c == b && d == a))
-				l->verdict = "kept_apart";
+			if (l->relation == 's' && l->refusal == NULL && l->merge_id != u->merge_id && (pass == 1 || (a != 0 && a == b)))
+				follow(u, l, apart, napart);
 		}
-		if (l->verdict == NULL)
-			u->set[a] = b;
 	}
 	name_parts(u);
 	return true;
@@ -298,14 +323,9 @@ write_evidence(Undo *u, const char *reason)
 	}
 	if (npairs == 0)
 	{
-		int64		other = 0;
-		int			a,
-					b;
+		int			a = strongest_of(u, g->profiles[u->of_winner].after);
+		int			b = strongest_of(u, g->profiles[u->of_loser].after);
 
-		for (int i = 0; i < g->nprofiles && other == 0; i++)
-			other = g->profiles[i].after != g->customers[0].id ? g->profiles[i].after : 0;
-		a = strongest_of(u, g->customers[0].id);
-		b = strongest_of(u, other);
 		if (a >= 0 && b >= 0)
 		{
 			low[0] = Min(g->identifiers[a].id, g->identifiers[b].id);

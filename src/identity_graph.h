@@ -135,6 +135,9 @@ extern bool cdp_graph_is_stronger(const CdpGraph *g, int a, int b);
 /* strongest identifier of a customer: live ones that tell something first, then any; -1: none */
 extern int	cdp_graph_strongest(const CdpGraph *g, int customer);
 
+/* does it count for the limit of its kind, at that time */
+extern bool cdp_counts(const CdpGraph *g, const GraphIdentifier *x, TimestampTz at);
+
 /* the canonical order */
 extern void cdp_sort_links(CdpGraph *g);
 

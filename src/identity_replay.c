@@ -132,8 +132,8 @@ typedef struct Replay
 } Replay;
 
 /* does it count for the limit of its kind, at that time */
-static bool
-counts(const CdpGraph *g, const GraphIdentifier *x, TimestampTz at)
+bool
+cdp_counts(const CdpGraph *g, const GraphIdentifier *x, TimestampTz at)
 {
 	int64		window = g->kinds[x->kind].window;
 
@@ -148,7 +148,7 @@ count_in_window(const CdpGraph *g, int set, int kind, TimestampTz at)
 
 	do
 	{
-		n += g->identifiers[i].kind == kind && counts(g, &g->identifiers[i], at);
+		n += g->identifiers[i].kind == kind && cdp_counts(g, &g->identifiers[i], at);
 		i = g->identifiers[i].next;
 	} while (i != set);
 	return n;
@@ -271,7 +271,7 @@ start(Replay *r, CdpGraph *g)
 		x->parent = x->next = i;
 		x->size = 1;
 		r->first_apart[i] = -1;
-		if (r->slot[x->kind] >= 0 && counts(g, x, 0))
+		if (r->slot[x->kind] >= 0 && cdp_counts(g, x, 0))
 			r->counts[i * r->nslots + r->slot[x->kind]] = 1;
 	}
 	for (int p = 0; p < g->nprofiles; p++)
@@ -283,6 +283,15 @@ start(Replay *r, CdpGraph *g)
 	{
 		if (g->links[i].relation == 'a')
 			add_apart(r, i);
+	}
+	/* history and what is generic stays with its profile, wherever that goes */
+	for (int i = 0; i < g->nidentifiers; i++)
+	{
+		GraphIdentifier *x = &g->identifiers[i];
+		int			home = g->profiles[x->profile].home;
+
+		if (home != i && (!x->live || x->generic))
+			join(r, cdp_graph_set(g, home), i);
 	}
 }
 
@@ -387,7 +396,7 @@ cdp_check_join(const CdpGraph *g, int a, int b, CdpViolation report, void *arg)
 			const GraphIdentifier *x = &g->identifiers[i];
 			int			customer = g->profiles[x->profile].customer;
 
-			if (x->kind == k && (customer == a || customer == b) && counts(g, x, now))
+			if (x->kind == k && (customer == a || customer == b) && cdp_counts(g, x, now))
 				n[customer == b]++;
 		}
 		if (n[0] > 0 && n[1] > 0 && n[0] + n[1] > g->kinds[k].max)

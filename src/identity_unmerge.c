@@ -42,6 +42,7 @@ typedef struct Undo
 	CdpGraph   *g;				/* of the customer; after of its profiles is set */
 	int		   *set;			/* per profile */
 	char	   *side;			/* per representative: WINNER, LOSER, who is in it */
+	bool		overridden;		/* some link asks no limit */
 	int			of_winner;		/* a profile of either side */
 	int			of_loser;
 } Undo;
@@ -148,6 +149,36 @@ mark_side(Undo *u, ArrayType *side, char mark)
 	return first;
 }
 
+/*
+ * A whole that kept the limits has parts that do.  But an operator may have
+ * overridden them, and then a part that goes without his link may not.
+ */
+static bool
+breaks_limit(Undo *u, int a, int b, const GraphLink *l)
+{
+	CdpGraph   *g = u->g;
+
+	if (!u->overridden || l->overrides)
+		return false;
+	for (int k = 0; k < g->nkinds; k++)
+	{
+		int			n[2] = {0, 0};
+
+		if (g->kinds[k].max == 0)
+			continue;
+		for (int i = 0; i < g->nidentifiers; i++)
+		{
+			int			r = root(u->set, g->identifiers[i].profile);
+
+			if (g->identifiers[i].kind == k && (r == a || r == b) && cdp_counts(g, &g->identifiers[i], l->occurred_at))
+				n[r == b]++;
+		}
+		if (n[0] > 0 && n[1] > 0 && n[0] + n[1] > g->kinds[k].max)
+			return true;
+	}
+	return false;
+}
+
 /* join the ends of a link, unless that brings the sides or some other apart together */
 static void
 follow(Undo *u, GraphLink *l, const int *apart, int napart)
@@ -157,6 +188,7 @@ follow(Undo *u, GraphLink *l, const int *apart, int napart)
 
 	if (a == b)
 		return;
+	l->verdict = "kept_apart";
 	if ((u->side[a] | u->side[b]) == (WINNER | LOSER))
 		return;
 	for (int k = 0; k < napart; k++)
@@ -167,6 +199,12 @@ follow(Undo *u, GraphLink *l, const int *apart, int napart)
 		if ((c == a && d == b) || (c == b && d == a))
 			return;
 	}
+	if (breaks_limit(u, a, b, l))
+	{
+		l->verdict = "limit";
+		return;
+	}
+	l->verdict = NULL;
 	u->side[b] |= u->side[a];
 	u->set[a] = b;
 }
@@ -231,6 +269,7 @@ plan_undo(Undo *u, bool read_only)
 	memcpy(was, u->side, g->nprofiles);
 	for (int i = 0; i < g->nlinks; i++)
 	{
+		u->overridden = u->overridden || (g->links[i].overrides && g->links[i].refusal == NULL);
 		if (g->links[i].relation != 'a')
 			continue;
 		apart[napart * 2] = g->identifiers[g->links[i].a].profile;
@@ -293,14 +332,17 @@ write_evidence(Undo *u, const char *reason)
 	static SPIPlanPtr refuse = NULL;
 	static SPIPlanPtr keep = NULL;
 	static const Oid revoke_types[3] = {INT8ARRAYOID, TIMESTAMPTZOID, TEXTOID};
+	static const Oid refuse_types[2] = {INT8ARRAYOID, INT8ARRAYOID};
 	static const Oid keep_types[3] = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID};
 	CdpGraph   *g = u->g;
 	int64	   *revoked = palloc(sizeof(int64) * (g->nlinks + 1));
 	int64	   *refused = palloc(sizeof(int64) * (g->nlinks + 1));
+	int64	   *limited = palloc(sizeof(int64) * (g->nlinks + 1));
 	int64	   *low = palloc(sizeof(int64) * (g->nlinks + 1));
 	int64	   *high = palloc(sizeof(int64) * (g->nlinks + 1));
 	int			nrevoked = 0;
 	int			nrefused = 0;
+	int			nlimited = 0;
 	int			npairs = 0;
 	Datum		args[3];
 	char		nulls[3] = {' ', ' ', ' '};
@@ -316,6 +358,11 @@ write_evidence(Undo *u, const char *reason)
 			continue;
 		if (l->merge_id == u->merge_id)
 			revoked[nrevoked++] = l->id;
+		else if (l->verdict != NULL && strcmp(l->verdict, "limit") == 0)
+		{
+			limited[nlimited++] = l->id;
+			continue;
+		}
 		else
 			refused[nrefused++] = l->id;
 		low[npairs] = Min(a, b);
@@ -344,7 +391,10 @@ write_evidence(Undo *u, const char *reason)
 	if (SPI_execute_plan(revoke, args, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not revoke evidence");
 	args[0] = id_array(refused, nrefused);
-	cdp_plan_generic(&refuse, "UPDATE cdp.identity_link SET refusal = 'kept_apart' WHERE link_id = ANY ($1)", 1, revoke_types);
+	args[1] = id_array(limited, nlimited);
+	cdp_plan_generic(&refuse,
+					 "UPDATE cdp.identity_link SET refusal = CASE WHEN link_id = ANY ($1) THEN 'kept_apart' ELSE 'limit' END"
+					 " WHERE link_id = ANY ($1 || $2)", 2, refuse_types);
 	if (SPI_execute_plan(refuse, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not refuse evidence");
 	args[0] = id_array(low, npairs);

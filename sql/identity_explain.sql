@@ -12,19 +12,20 @@ COMMENT ON FUNCTION cdp.explain_identity(bigint, bigint) IS 'Why two profiles ar
 ('table', 'identity_audit', 'SELECT', '{reader}'),
 
 -- @view
+-- the library, and with it the default of the setting, may not be loaded yet
 CREATE OR REPLACE VIEW cdp.identity_audit AS
-SELECT 'merge' AS what, (l.at AT TIME ZONE current_setting('cdp.timezone'))::date AS day, l.rule AS kind, s.source,
+SELECT 'merge' AS what, (l.at AT TIME ZONE coalesce(current_setting('cdp.timezone', true), 'Asia/Shanghai'))::date AS day, l.rule AS kind, s.source,
 	NULL::text AS reason, count(*) AS n, NULL::bigint AS customer_id
 FROM cdp.merge_log l
 LEFT JOIN LATERAL (SELECT k.source FROM cdp.identity_link k WHERE k.merge_id = l.merge_id ORDER BY k.link_id LIMIT 1) s ON true
 WHERE l.before ? 'loser'
 GROUP BY 2, 3, 4
 UNION ALL
-SELECT 'unmerge', (l.at AT TIME ZONE current_setting('cdp.timezone'))::date, l.rule, NULL, NULL, count(*), NULL
+SELECT 'unmerge', (l.at AT TIME ZONE coalesce(current_setting('cdp.timezone', true), 'Asia/Shanghai'))::date, l.rule, NULL, NULL, count(*), NULL
 FROM cdp.merge_log l WHERE NOT l.before ? 'loser'
 GROUP BY 2, 3
 UNION ALL
-SELECT 'refusal', (r.at AT TIME ZONE current_setting('cdp.timezone'))::date, r.kind, r.source, r.reason, sum(r.times)::bigint, NULL
+SELECT 'refusal', (r.at AT TIME ZONE coalesce(current_setting('cdp.timezone', true), 'Asia/Shanghai'))::date, r.kind, r.source, r.reason, sum(r.times)::bigint, NULL
 FROM cdp.merge_refusal r
 GROUP BY 2, 3, 4, 5
 UNION ALL

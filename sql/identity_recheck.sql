@@ -138,7 +138,7 @@ AS $$
 -- What a run that was stopped has done: NULL asks, -1 forgets.  It counts only for the same question: rules that have
 -- changed since ask another one.
 DECLARE
-	question text := md5(concat_ws('|', extract(epoch FROM since), current_setting('cdp.max_profiles_per_customer'),
+	question text := md5(concat_ws('|', extract(epoch FROM since), current_setting('cdp.max_profiles_per_customer', true),
 		(SELECT string_agg(k::text, '|' ORDER BY k.kind) FROM cdp.identifier_kind k)));
 	stored   jsonb;
 BEGIN

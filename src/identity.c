@@ -39,6 +39,38 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+/* in the order of the index, so that one probe finds the pages of the next */
+static int
+compare_values(const void *x, const void *y)
+{
+	const IdNode *a = *(IdNode *const *) x;
+	const IdNode *b = *(IdNode *const *) y;
+	int			cmp = strcmp(a->kind, b->kind);
+
+	return cmp != 0 ? cmp : strcmp(a->value, b->value);
+}
+
+static int
+compare_profiles(const void *x, const void *y)
+{
+	int64		a = (*(IdNode *const *) x)->profile_id;
+	int64		b = (*(IdNode *const *) y)->profile_id;
+
+	return a < b ? -1 : a > b;
+}
+
+static IdNode **
+order_nodes(Batch *b, int (*compare) (const void *, const void *))
+{
+	IdNode	  **order = palloc(sizeof(IdNode *) * Max(b->nparsed, 1));
+
+	for (int i = 0; i < b->nparsed; i++)
+		order[i] = &b->nodes[i];
+	if (b->nparsed > 1)
+		qsort(order, b->nparsed, sizeof(IdNode *), compare);
+	return order;
+}
+
 /* What the database knows now, also from our own writes of a moment ago. */
 static void
 probe(Batch *b)
@@ -51,22 +83,22 @@ probe(Batch *b)
 				seen_column,
 				generic_column,
 				customer_column;
+	IdNode	  **order;
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext keys;
 	bool		isnull;
 
 	identifiers = cdp_probe_open("identifier", "identifier_live");
-	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
 	id_column = cdp_probe_column(identifiers, "identifier_id");
 	profile_column = cdp_probe_column(identifiers, "profile_id");
 	first_column = cdp_probe_column(identifiers, "first_seen");
 	seen_column = cdp_probe_column(identifiers, "last_seen");
 	generic_column = cdp_probe_column(identifiers, "generic_since");
-	customer_column = cdp_probe_column(aliases, "customer_id");
 	keys = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp keys", ALLOCSET_SMALL_SIZES);
+	order = order_nodes(b, compare_values);
 	for (int i = 0; i < b->nparsed; i++)
 	{
-		IdNode	   *node = &b->nodes[i];
+		IdNode	   *node = order[i];
 		TupleTableSlot *slot;
 		Datum		kind,
 					value;
@@ -91,12 +123,30 @@ probe(Batch *b)
 		node->last_seen = node->last_now = DatumGetTimestampTz(slot_getattr(slot, seen_column, &isnull));
 		(void) slot_getattr(slot, generic_column, &isnull);
 		node->generic = !isnull;
-		slot = cdp_probe_int8(aliases, node->profile_id);
-		node->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : node->profile_id;
 	}
 	MemoryContextDelete(keys);
-	cdp_probe_close(aliases);
 	cdp_probe_close(identifiers);
+
+	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	customer_column = cdp_probe_column(aliases, "customer_id");
+	if (b->nparsed > 1)
+		qsort(order, b->nparsed, sizeof(IdNode *), compare_profiles);
+	for (int i = 0; i < b->nparsed; i++)
+	{
+		TupleTableSlot *slot;
+
+		if (order[i]->profile_id == 0)
+			continue;
+		if (i > 0 && order[i]->profile_id == order[i - 1]->profile_id)
+		{
+			order[i]->alias_id = order[i - 1]->alias_id;
+			continue;
+		}
+		slot = cdp_probe_int8(aliases, order[i]->profile_id);
+		order[i]->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : order[i]->profile_id;
+	}
+	pfree(order);
+	cdp_probe_close(aliases);
 }
 
 /* --- driving --- */

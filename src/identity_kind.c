@@ -132,6 +132,7 @@ load_kinds(void)
 			MemoryContext old = MemoryContextSwitchTo(context);
 
 			kind->blocked_pattern = cstring_to_text(pattern);
+			kind->blocks_zeros = strcmp(pattern, CDP_ZEROS_PATTERN) == 0;
 			MemoryContextSwitchTo(old);
 		}
 		kind->blocked_values = copy_texts(SPI_getbinval(tup, desc, 9, &isnull), &kind->nblocked, context);
@@ -294,6 +295,25 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 	return pnstrdup(raw, len);
 }
 
+static bool
+matches_pattern(const CdpKind *kind, const char *s, int len)
+{
+	/* a value of megabytes is refused for its length anyway */
+	if (kind->blocked_pattern == NULL || len > CDP_MAX_VALUE_BYTES)
+		return false;
+	if (kind->blocks_zeros)
+	{
+		int			i = 0;
+		bool		zero = false;
+
+		for (; i < len && strchr("-:. 0", s[i]) != NULL; i++)
+			zero = zero || s[i] == '0';
+		return i == len && zero;
+	}
+	return RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, s), len, REG_ADVANCED,
+								  DEFAULT_COLLATION_OID, 0, NULL);
+}
+
 /*
  * Blocked values are compared as they were given and as they are kept, ASCII
  * letters without case; the pattern looks at the same two.
@@ -316,14 +336,7 @@ cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const char *value)
 			(value != NULL && blen == vlen && pg_strncasecmp(blocked, value, vlen) == 0))
 			return true;
 	}
-	if (kind->blocked_pattern == NULL)
-		return false;
-	/* a value of megabytes is refused for its length anyway */
-	if (len <= CDP_MAX_VALUE_BYTES &&
-		RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, raw), len, REG_ADVANCED, DEFAULT_COLLATION_OID, 0, NULL))
-		return true;
-	return value != NULL && vlen <= CDP_MAX_VALUE_BYTES &&
-		RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, value), vlen, REG_ADVANCED, DEFAULT_COLLATION_OID, 0, NULL);
+	return matches_pattern(kind, raw, len) || (value != NULL && matches_pattern(kind, value, vlen));
 }
 
 /* --- the check of a rule --- */

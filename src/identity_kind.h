@@ -17,6 +17,7 @@ typedef struct CdpKind
 	int64		max_window;		/* microseconds; 0: ever */
 	int64		ttl;			/* microseconds; 0: never recycled */
 	text	   *blocked_pattern;	/* or NULL */
+	bool		blocks_zeros;	/* the pattern is the preset, which needs no regular expression */
 	char	  **blocked_values;
 	int			nblocked;
 	CdpNormalizer soft;			/* normaliser of ours, which refuses without raising */
@@ -26,6 +27,8 @@ typedef struct CdpKind
 } CdpKind;
 
 #define CDP_MAX_VALUE_BYTES		512
+/* sql/identity.sql has it as the default of blocked_pattern */
+#define CDP_ZEROS_PATTERN		"^[-:. 0]*0[-:. 0]*$"
 #define CDP_MAX_IDENTIFIERS		32
 
 /* NULL when there is no such kind; valid until the next call */

@@ -60,7 +60,10 @@ BEGIN
 	PERFORM cdp._scratch_table(name, definition);
 	want := format('pg_temp.%I', name)::regclass;
 	FOR d IN
-		SELECT w.attname, format_type(w.atttypid, w.atttypmod) AS type, w.attnotnull, w.attgenerated,
+		SELECT w.attname, format_type(w.atttypid, w.atttypmod) || coalesce((SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
+				FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace, pg_type ty
+				WHERE co.oid = w.attcollation AND ty.oid = w.atttypid AND ty.typcollation <> w.attcollation), '') AS type,
+		       w.attnotnull, w.attgenerated,
 		       pg_get_expr(wd.adbin, wd.adrelid) AS expr, h.attname IS NULL AS is_new
 		FROM pg_attribute w
 		LEFT JOIN pg_attrdef wd ON (wd.adrelid, wd.adnum) = (w.attrelid, w.attnum)

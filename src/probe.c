@@ -65,7 +65,7 @@ fetch(CdpProbe *p, ScanKey keys, int n)
 {
 	Assert(n == p->nkeys);
 	index_rescan(p->scan, keys, n, NULL, 0);
-	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+	return cdp_probe_next(p);
 }
 
 TupleTableSlot *
@@ -75,6 +75,12 @@ cdp_probe_int8(CdpProbe *p, int64 key)
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
 	return fetch(p, keys, 1);
+}
+
+TupleTableSlot *
+cdp_probe_next(CdpProbe *p)
+{
+	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
 }
 
 TupleTableSlot *

@@ -57,6 +57,9 @@ PG_FUNCTION_INFO_V1(cdp_profiles_of);
 /* a probe costs about as much as scanning this part of a page into the hash */
 #define PROBES_PER_PAGE	8
 
+/* of probes that are remembered: a query about one customer asks again and again for the same few; a power of two */
+#define ANSWERS			64
+
 static int	alias_cache_limit_kb;
 
 /*
@@ -86,14 +89,13 @@ typedef struct AliasSlot
 typedef struct AliasCache
 {
 	SeenWith	seen;
-	MemoryContext context;		/* of slots and bits; reset when they are forgotten */
 	/* stage 1 */
-	int64		last_profile,	/* the last answer: facts of one customer often stand together */
-				last_customer;
+	AliasSlot	answers[ANSWERS];	/* of the last probes, each at its id mod ANSWERS */
 	uint64		probes;
 	uint64		worth;			/* as many probes cost what a scan costs */
 	bool		too_large;		/* stage 3 */
-	/* stage 2; NULL: not yet */
+	/* stage 2; slots NULL: not yet */
+	MemoryContext context;		/* of slots and bits, child of the call site's; NULL: never needed */
 	AliasSlot  *slots;
 	int			slots_log2;
 	uint64	   *bits;			/* bit id mod size: whether a profile of such an id was merged */
@@ -121,9 +123,13 @@ same_view(const SeenWith *seen, Snapshot now)
 static void
 start_over(AliasCache *cache, Snapshot now)
 {
-	MemoryContextReset(cache->context);
 	cache->slots = NULL;
 	cache->bits = NULL;
+	if (cache->context != NULL)
+		MemoryContextReset(cache->context);
+	/* at each place an id that does not belong there */
+	memset(cache->answers, 0, sizeof(cache->answers));
+	cache->answers[0].profile_id = 1;
 	cache->probes = 0;
 	cache->worth = FIRST_PROBES;
 	cache->too_large = false;
@@ -135,7 +141,7 @@ start_over(AliasCache *cache, Snapshot now)
 	cache->seen.subxact = GetCurrentSubTransactionId();
 }
 
-/* sequential ids all over the table */
+/* Where an id is, or the empty slot where it would be; multiplied, so that sequential ids spread over the table. */
 static inline AliasSlot *
 find_slot(AliasSlot *slots, int log2, int64 profile_id)
 {
@@ -332,11 +338,11 @@ cdp_customer_id(PG_FUNCTION_ARGS)
 	int64		profile_id = PG_GETARG_INT64(0);
 	AliasCache *cache = fcinfo->flinfo->fn_extra;
 	Snapshot	snapshot = GetActiveSnapshot();
+	AliasSlot  *answer;
 
 	if (cache == NULL)
 	{
 		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(AliasCache));
-		cache->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "cdp.customer_id", ALLOCSET_SMALL_SIZES);
 		fcinfo->flinfo->fn_extra = cache;
 	}
 	if (!same_view(&cache->seen, snapshot))
@@ -344,18 +350,25 @@ cdp_customer_id(PG_FUNCTION_ARGS)
 
 	if (cache->slots == NULL)
 	{
-		if (cache->probes > 0 && profile_id == cache->last_profile)
-			PG_RETURN_INT64(cache->last_customer);
-		if (!cache->too_large && scan_is_worth(cache))
-			cache->too_large = !scan_aliases(cache, snapshot);
-	}
-	if (cache->slots != NULL)
-		PG_RETURN_INT64(look_up(cache, profile_id));
+		answer = &cache->answers[(uint64) profile_id % ANSWERS];
+		if (answer->profile_id == profile_id)
+			PG_RETURN_INT64(answer->customer_id);
+		if (cache->too_large || !scan_is_worth(cache))
+		{
+			int64		customer_id = probe(profile_id);
 
-	cache->last_customer = probe(profile_id);
-	cache->last_profile = profile_id;
-	cache->probes++;
-	PG_RETURN_INT64(cache->last_customer);
+			answer->profile_id = profile_id;
+			answer->customer_id = customer_id;
+			cache->probes++;
+			PG_RETURN_INT64(customer_id);
+		}
+		if (cache->context == NULL)
+			cache->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "cdp.customer_id", ALLOCSET_DEFAULT_SIZES);
+		cache->too_large = !scan_aliases(cache, snapshot);
+		if (cache->too_large)
+			PG_RETURN_INT64(probe(profile_id));
+	}
+	PG_RETURN_INT64(look_up(cache, profile_id));
 }
 
 static int

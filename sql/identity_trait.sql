@@ -138,8 +138,10 @@ SELECT p.profile_id AS customer_id,
 FROM cdp.profile p
 CROSS JOIN (SELECT jsonb_object_agg(s.trait, jsonb_build_array(s.strategy, s.sources)) AS object FROM cdp.survivorship s) rules
 LEFT JOIN LATERAL (
-	SELECT array_agg(a.profile_id ORDER BY a.profile_id) AS profile_ids, min(o.created_at) AS created_at
-	FROM cdp.profile_alias a JOIN cdp.profile o ON o.profile_id = a.profile_id WHERE a.customer_id = p.profile_id
+	-- no join: nothing shall tempt the planner to read the profiles of others
+	SELECT array_agg(a.profile_id ORDER BY a.profile_id) AS profile_ids,
+		min((SELECT o.created_at FROM cdp.profile o WHERE o.profile_id = a.profile_id)) AS created_at
+	FROM cdp.profile_alias a WHERE a.customer_id = p.profile_id
 ) m ON true
 LEFT JOIN LATERAL (
 	SELECT cdp._survivors(array_agg(ROW(t.trait, t.value, t.source, t.observed_at, t.profile_id)), rules.object) AS traits,

@@ -42,7 +42,7 @@ one='SET max_parallel_workers_per_gather = 0'
 grouped='SELECT profile_id, jsonb_object_agg(trait, value) FROM cdp.profile_trait GROUP BY 1'
 view='SELECT * FROM cdp.customer'
 compare 'customer view, all rows, nobody merged' 3 "$one" "$grouped" "$view"
-q -c "INSERT INTO cdp.survivorship VALUES ('city', 'source_rank', '{shop,crm}'), ('name', 'longest'), ('birthday', 'most_frequent'), ('nickname', 'union'), ('*', 'min')"
+q -c "INSERT INTO cdp.survivorship VALUES ('city', 'source_rank', '{shop,crm}'), ('name', 'longest', NULL), ('birthday', 'most_frequent', NULL), ('nickname', 'union', NULL), ('*', 'min', NULL)"
 compare '... with a rule for every trait' 3 "$one" "$grouped" "$view"
 q -c 'DELETE FROM cdp.survivorship'
 q -v profiles="$profiles" -v facts="$facts" <<'X'

@@ -55,7 +55,7 @@ PG_FUNCTION_INFO_V1(cdp_profiles_of);
 /* probes before anybody looks how large the table is */
 #define FIRST_PROBES	32
 /* a probe costs about as much as scanning this part of a page into the hash */
-#define PROBES_PER_PAGE	8
+#define PROBES_PER_PAGE	16
 
 /* of probes that are remembered: a query about one customer asks again and again for the same few; a power of two */
 #define ANSWERS			64
@@ -203,6 +203,12 @@ slots_size(int log2)
 	return sizeof(AliasSlot) << log2;
 }
 
+static uint64
+three_quarters(int log2)
+{
+	return (UINT64CONST(3) << log2) / 4;
+}
+
 static AliasSlot *
 make_slots(const AliasCache *cache, int log2)
 {
@@ -223,6 +229,7 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 	TupleTableSlot *row;
 	TableScanDesc scan;
 	AliasSlot  *slots;
+	int64		expected = (int64) rel->rd_rel->reltuples;
 	uint64		n = 0,
 				nbits;
 	uint64	   *bits;
@@ -230,7 +237,7 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 	bool		fits;
 
 	/* room for what ANALYZE has counted at three quarters full, so that it need not grow */
-	while (log2 < 40 && (UINT64CONST(3) << log2) / 4 < rel->rd_rel->reltuples && slots_size(log2 + 1) <= limit / 2)
+	while (log2 < 40 && (int64) three_quarters(log2) < expected && slots_size(log2 + 1) <= limit / 2)
 		log2++;
 	fits = slots_size(log2) <= limit;
 	slots = fits ? make_slots(cache, log2) : NULL;
@@ -248,7 +255,7 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 			continue;			/* says nothing, and would mean an empty slot */
 		if (n % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
-		if (n >= (UINT64CONST(3) << log2) / 4)
+		if (n >= three_quarters(log2))
 		{
 			AliasSlot  *larger;
 

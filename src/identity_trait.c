@@ -163,12 +163,11 @@ rule_order(const void *a, const void *b)
 static const TraitRule *
 find_rule(const TraitSite *site, const TraitName *trait)
 {
-	TraitRule	wanted;
+	TraitRule	wanted = {.trait = *trait};
 	TraitRule  *found;
 
 	if (site->nrules == 0)
 		return &site->otherwise;
-	wanted.trait = *trait;
 	found = bsearch(&wanted, site->rules, site->nrules, sizeof(TraitRule), rule_order);
 	return found ? found : &site->otherwise;
 }

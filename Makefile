@@ -8,6 +8,8 @@ CDP_MODULES = \
 	jobs_cron \
 	identity_normalize \
 	identity \
+	identity_customer \
+	identity_trait \
 	event_log \
 	event \
 	commerce \

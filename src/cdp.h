@@ -27,6 +27,7 @@
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
+extern void cdp_identity_customer_init(void);
 extern void cdp_event_log_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */

@@ -200,23 +200,34 @@ is_subset(const int64 *a, int na, const int64 *b, int nb)
 	return true;
 }
 
+/* Was this profile born in the batch? */
+static bool
+is_born_here(const Batch *b, int64 profile_id)
+{
+	return b->nids_given > 0 &&
+		bsearch(&profile_id, b->ids, b->nids_given, sizeof(int64), compare_ids) != NULL;
+}
+
 /*
  * The rows to lock: customers that change and, as traits are written last,
- * the profiles that get some.  One ascending pass over all of them, for
- * whoever locks in two passes can meet himself in another session.
+ * the profiles that may get some.  One ascending pass over all of them and
+ * before anything is inserted: whoever locks in two passes, or while others
+ * wait for his rows, can meet himself in another session.
  */
 static int64 *
 list_locks(Batch *b, int *n)
 {
-	int64	   *ids = palloc(sizeof(int64) * (b->nlocks + b->nitems + 1));
+	int64	   *ids = palloc(sizeof(int64) * (b->nlocks + b->nitems));
 
-	memcpy(ids, b->locks, sizeof(int64) * b->nlocks);
 	*n = b->nlocks;
+	for (int i = 0; i < b->nlocks; i++)
+		ids[i] = b->locks[i];
 	for (int i = 0; i < b->nitems; i++)
 	{
 		CdpSighting *item = &b->items[i];
 
-		if (item->sqlstate == 0 && item->traits != NULL && JB_ROOT_COUNT(item->traits) > 0)
+		if (item->sqlstate == 0 && item->traits != NULL && JB_ROOT_COUNT(item->traits) > 0 &&
+			!is_born_here(b, item->profile_id))
 			ids[(*n)++] = item->profile_id;
 	}
 	*n = sort_unique(ids, *n);
@@ -227,20 +238,27 @@ list_locks(Batch *b, int *n)
 static bool
 write_batch(Batch *b)
 {
+	int			nrows,
+				nwanted;
+	int64	   *rows = list_locks(b, &nrows);
+	int64	   *wanted;
+
+	if (nrows > 0)
+		cdp_lock_profiles(rows, nrows);
 	if (b->nlocks > 0)
 	{
 		int64	   *locked = palloc(sizeof(int64) * b->nlocks);
 		int			nlocked = b->nlocks;
-		int			nrows;
-		int64	   *rows = list_locks(b, &nrows);
 
 		memcpy(locked, b->locks, sizeof(int64) * nlocked);
-		cdp_lock_profiles(rows, nrows);
 		if (!cdp_are_customers(locked, nlocked))
 			return false;
 		/* now that they stand still: is it as we thought? */
 		look(b);
 		if (!is_subset(b->locks, b->nlocks, locked, nlocked))
+			return false;
+		wanted = list_locks(b, &nwanted);
+		if (!is_subset(wanted, nwanted, rows, nrows))
 			return false;
 	}
 	if (b->nnew > 0 && !cdp_write_identifiers(b))
@@ -263,7 +281,7 @@ attempt(Batch *b)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
-	if (b->nlocks == 0 && b->nnew == 1 && b->npairs == 0)
+	if (b->nlocks == 0 && b->nnew == 1 && b->npairs == 0 && b->nitems == 1)
 		return write_batch(b);
 
 	BeginInternalSubTransaction(NULL);

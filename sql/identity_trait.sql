@@ -88,11 +88,10 @@ AS $$
 DECLARE
 	live       timestamptz := CASE WHEN NOT removing THEN cdp.now() END;
 	resolution interval := current_setting('cdp.last_seen_resolution')::interval;
-	changed    bigint[];
-	refused    bigint;
+	w          record;
 BEGIN
 	WITH said AS (
-		SELECT u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at, d.value_type,
+		SELECT u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at,
 			d.value_type IS NULL OR t.value = 'null' OR cdp._has_trait_type(t.value, d.value_type) AS fits
 		FROM unnest(profile_ids, traits, sources, observed_ats) u(profile_id, traits, source, at)
 		CROSS JOIN LATERAL jsonb_each(u.traits) t
@@ -105,27 +104,28 @@ BEGIN
 	), given AS (
 		SELECT DISTINCT ON (s.profile_id, s.trait, s.source) s.* FROM said s WHERE s.fits
 		ORDER BY s.profile_id, s.trait, s.source, s.at DESC, s.value::text COLLATE "C" DESC
-	), written AS (
+	)
+	SELECT array_agg(g.profile_id) AS ids, array_agg(g.trait) AS traits, array_agg(g.source) AS sources, array_agg(g.value) AS vals,
+		array_agg(g.at) AS ats, (SELECT count(*) FROM kept_out) AS refused
+	INTO w FROM given g
+	LEFT JOIN cdp.profile_trait o ON (o.profile_id, o.trait, o.source) = (g.profile_id, g.trait, g.source)
+	WHERE o.profile_id IS NULL
+	   OR (g.at, g.value::text COLLATE "C") > (o.observed_at, o.value::text)
+	      AND (g.at IS DISTINCT FROM live OR g.value::text <> o.value::text OR g.at >= o.observed_at + resolution);
+	IF w.ids IS NOT NULL THEN
+		-- first the profiles, ascending, as everybody who merges does
+		PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (w.ids) ORDER BY p.profile_id FOR NO KEY UPDATE;
 		INSERT INTO cdp.profile_trait AS pt (profile_id, trait, source, value, observed_at)
-		SELECT g.profile_id, g.trait, g.source, g.value, g.at FROM given g
-		LEFT JOIN cdp.profile_trait o ON (o.profile_id, o.trait, o.source) = (g.profile_id, g.trait, g.source)
-		WHERE o.profile_id IS NULL
-		   OR (g.at, g.value::text COLLATE "C") > (o.observed_at, o.value::text)
-		      AND (g.at IS DISTINCT FROM live OR g.value::text <> o.value::text OR g.at >= o.observed_at + resolution)
+		SELECT * FROM unnest(w.ids, w.traits, w.sources, w.vals, w.ats) g(profile_id, trait, source, value, at)
 		ORDER BY g.profile_id, g.trait, g.source
 		ON CONFLICT (profile_id, trait, source) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at
-			WHERE (excluded.observed_at, excluded.value::text COLLATE "C") > (pt.observed_at, pt.value::text)
-		RETURNING pt.profile_id
-	)
-	SELECT array_agg(DISTINCT w.profile_id), (SELECT count(*) FROM kept_out) INTO changed, refused FROM written w;
-	IF changed IS NOT NULL THEN
-		PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (changed) ORDER BY p.profile_id FOR NO KEY UPDATE;
+			WHERE (excluded.observed_at, excluded.value::text COLLATE "C") > (pt.observed_at, pt.value::text);
 		UPDATE cdp.profile p SET traits = s.traits
 		FROM (SELECT t.profile_id, cdp._survivors(array_agg(ROW(t.trait, t.value, t.source, t.observed_at, t.profile_id)), NULL) AS traits
-		      FROM cdp.profile_trait t WHERE t.profile_id = ANY (changed) GROUP BY t.profile_id) s
-		WHERE p.profile_id = s.profile_id AND p.traits <> s.traits;
+		      FROM cdp.profile_trait t WHERE t.profile_id = ANY (w.ids) GROUP BY t.profile_id) s
+		WHERE p.profile_id = s.profile_id AND p.traits::text <> s.traits::text;
 	END IF;
-	RETURN refused;
+	RETURN w.refused;
 END $$;
 COMMENT ON FUNCTION cdp._put_traits(bigint[], jsonb[], text[], timestamptz[], boolean) IS 'internal: records what sources say of profiles, with its time; the answer does not depend on the order of calls; answers how many values were of the wrong type';
 

@@ -68,6 +68,17 @@ CREATE OR REPLACE FUNCTION cdp._product_defect(product_id text, name text, categ
 	END;
 COMMENT ON FUNCTION cdp._product_defect(text, text, text, numeric, text, text) IS 'internal: what is wrong with a product, as _order_defect()';
 
+-- The arrays of a batch as one relation, see src/commerce_order.c.  ROWS as unnest() estimates arrays it does not know.
+CREATE OR REPLACE FUNCTION cdp._order_rows(profile_ids bigint[], order_ids text[], ordered_ats timestamptz[],
+	statuses text[], amounts numeric[], refundeds numeric[], currencies text[], channels text[], store_ids text[],
+	payment_methods text[], paid_ats timestamptz[], shipped_ats timestamptz[], completed_ats timestamptz[],
+	cancelled_ats timestamptz[], tracking_nos text[], rounds int[] DEFAULT NULL)
+	RETURNS TABLE (ord bigint, profile_id bigint, order_id text, ordered_at timestamptz, status text, amount numeric,
+		refunded numeric, currency text, channel text, store_id text, payment_method text, paid_at timestamptz,
+		shipped_at timestamptz, completed_at timestamptz, cancelled_at timestamptz, tracking_no text, nth int)
+	LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'cdp_order_rows';
+COMMENT ON FUNCTION cdp._order_rows(bigint[], text[], timestamptz[], text[], numeric[], numeric[], text[], text[], text[], text[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], text[], int[]) IS 'internal: the arrays of a batch of orders as rows, numbered from 1 in ord; where an array is NULL or ends early, the column is NULL. nth: rounds of _update_orders';
+
 CREATE OR REPLACE FUNCTION cdp._order_forward(status text) RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN CASE status WHEN 'placed' THEN '{paid,shipped,completed,cancelled,refunded}'::pg_catalog.text[]
@@ -128,10 +139,8 @@ DECLARE
 	fresh text[];
 BEGIN
 	WITH item AS (
-		SELECT u.* FROM unnest(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
-			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) WITH ORDINALITY
-			AS u(profile_id, order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, ord)
+		SELECT u.* FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) u
 		WHERE profile_id IS NOT NULL AND ordered_at IS NOT NULL AND amount IS NOT NULL
 		  AND cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency, channel, store_id,
 				payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no) IS NULL
@@ -235,20 +244,16 @@ BEGIN
 		FROM (
 			SELECT u.order_id, u.ord, e.defect,
 				e.defect IS NULL AND profile_id IS NOT NULL AND ordered_at IS NOT NULL AND amount IS NOT NULL AS complete
-			FROM unnest(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
-				store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) WITH ORDINALITY
-				AS u(profile_id, order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-					paid_at, shipped_at, completed_at, cancelled_at, tracking_no, ord),
+			FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+				store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) u,
 			LATERAL (SELECT coalesce(cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency, channel,
 				store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no),
 				CASE WHEN _apply_orders.strict AND refunded > amount THEN 'too much' END) AS defect) e
 			) c) d;
 	RETURN QUERY
 		SELECT u.ord::int, t.sqlstate, t.reason, t.hint
-		FROM unnest(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
-			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) WITH ORDINALITY
-			AS u(profile_id, order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, nth, ord),
+		FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) u,
 		LATERAL cdp._commerce_complaint(coalesce(cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency,
 			channel, store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no),
 			CASE WHEN _apply_orders.strict AND refunded > amount THEN 'too much' ELSE 'incomplete' END)) t
@@ -274,10 +279,8 @@ AS $$
 #variable_conflict use_column
 BEGIN
 	-- two statements, so that under READ COMMITTED the second one sees what the locks have waited for
-	PERFORM FROM unnest(order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels, store_ids,
-			payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth)
-			AS i(order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, nth)
+	PERFORM FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) i
 		JOIN cdp.sales_order o ON o.order_id = i.order_id
 		WHERE i.nth = _update_orders.round
 		  AND (cdp._order_status(i.status, coalesce(i.amount, o.amount), greatest(i.refunded, o.refunded)) <> o.status
@@ -303,10 +306,8 @@ BEGIN
 			coalesce(i.paid_at, o.paid_at) AS paid_at, coalesce(i.shipped_at, o.shipped_at) AS shipped_at,
 			coalesce(i.completed_at, o.completed_at) AS completed_at, coalesce(i.cancelled_at, o.cancelled_at) AS cancelled_at,
 			coalesce(i.tracking_no, o.tracking_no) AS tracking_no
-		FROM unnest(order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels, store_ids,
-			payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, profile_ids, nth) WITH ORDINALITY
-			AS i(order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, profile_id, nth, ord)
+		FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) i
 		LEFT JOIN cdp.sales_order o ON o.order_id = i.order_id
 		WHERE i.nth = _update_orders.round
 	), wish AS MATERIALIZED (

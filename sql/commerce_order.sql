@@ -165,10 +165,10 @@ BEGIN
 		SELECT nextval('cdp.event_event_id_seq') AS event_id, h.* FROM (
 			SELECT m.profile_id, cdp._order_event(m.status) AS name, coalesce(m.step_at, m.ordered_at) AS occurred_at,
 				'order/' || m.order_id || '/' || m.status AS message_id, m.channel,
-				CASE WHEN _insert_orders.products IS NULL
-				     THEN jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency)
-				     ELSE jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency,
-				                             'products', coalesce(_insert_orders.products -> m.order_id, '[]')) END AS properties
+				CASE WHEN _insert_orders.products ? m.order_id
+				     THEN jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency,
+				                             'products', _insert_orders.products -> m.order_id)
+				     ELSE jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency) END AS properties
 			FROM made m WHERE m.status <> 'refunded' OR m.refunded = 0
 			UNION ALL
 			SELECT m.profile_id, 'Order Refunded', m.ordered_at,

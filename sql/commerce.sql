@@ -68,45 +68,8 @@ COMMENT ON AGGREGATE cdp.sum_amount(numeric, text, text, timestamptz) IS 'Sum of
 
 CREATE OR REPLACE FUNCTION cdp._check_object(object jsonb, what text, texts text[], numbers text[], moments text[], others text[])
 	RETURNS void
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
--- what: how messages call the object.  JSON null is not given.  A number may stand for a text (keys often are
--- numbers), never a text for a number.
-DECLARE
-	e record;
-	problem text;
-	advice  text;
-BEGIN
-	IF object IS NULL THEN
-		RAISE EXCEPTION '% must not be NULL', what USING ERRCODE = 'null_value_not_allowed',
-			HINT = 'Pass an object; doc/commerce.md lists its keys.';
-	ELSIF jsonb_typeof(object) <> 'object' THEN
-		RAISE EXCEPTION '% must be an object', what USING ERRCODE = 'invalid_parameter_value',
-			HINT = format('Its keys are %s.', array_to_string(texts || numbers || moments || others, ', '));
-	END IF;
-	FOR e IN SELECT j.key, jsonb_typeof(j.value) AS type, j.value FROM jsonb_each(object) j
-		WHERE jsonb_typeof(j.value) <> 'null' OR j.key <> ALL (texts || numbers || moments || others)
-	LOOP
-		IF e.key = ANY (texts) THEN
-			CONTINUE WHEN e.type IN ('string', 'number');
-			problem := 'must be a text'; advice := format('For example "%s": "1001".', e.key);
-		ELSIF e.key = ANY (numbers) THEN
-			CONTINUE WHEN e.type = 'number';
-			problem := 'must be a number'; advice := 'Write 12.50, without quotes.';
-		ELSIF e.key = ANY (moments) THEN
-			CONTINUE WHEN e.type = 'string' AND cdp._moment(e.value #>> '{}') IS NOT NULL;
-			problem := 'must be a moment'; advice := 'Write it as "2026-03-01T09:00:00+08:00"; without an offset it is read in cdp.timezone.';
-		ELSIF e.key = ANY (others) THEN
-			CONTINUE WHEN e.type = 'array';
-			problem := 'must be an array'; advice := format('"%s": [{…}, {…}]', e.key);
-		ELSE
-			RAISE EXCEPTION '% has no key "%"', what, left(e.key, 60) USING ERRCODE = 'invalid_parameter_value',
-				HINT = format('The keys are %s.', array_to_string(texts || numbers || moments || others, ', '));
-		END IF;
-		RAISE EXCEPTION '"%" of % %', e.key, what, problem USING ERRCODE = 'invalid_parameter_value', HINT = advice;
-	END LOOP;
-END $$;
-COMMENT ON FUNCTION cdp._check_object(jsonb, text, text[], text[], text[], text[]) IS 'internal: refuses an object with unknown keys or values of the wrong shape';
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_check_object';
+COMMENT ON FUNCTION cdp._check_object(jsonb, text, text[], text[], text[], text[]) IS 'internal: refuses an object with unknown keys or values of the wrong shape. what: how messages call it; texts, numbers, moments, others (arrays): its keys. JSON null is not given; a number may stand for a text, never a text for a number. Errors: 22004 NULL, 22023';
 
 CREATE OR REPLACE FUNCTION cdp._read_lines(order_id text, given jsonb)
 	RETURNS TABLE (line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
@@ -116,6 +79,7 @@ AS $$
 DECLARE
 	e    record;
 	seen bigint[] := '{}';
+	defect text;
 	c    record;
 BEGIN
 	FOR e IN SELECT j.value, j.ordinality AS n FROM jsonb_array_elements(given) WITH ORDINALITY j LOOP
@@ -137,8 +101,9 @@ BEGIN
 				HINT = 'Every line of an order needs a line_no of its own; without line_no they are counted from 1.';
 		END IF;
 		seen := seen || line_no;
-		SELECT t.* INTO c FROM cdp._commerce_complaint(cdp._line_defect(_read_lines.order_id, line_no, product_id, quantity, unit_price, category)) t;
-		IF FOUND THEN
+		defect := cdp._line_defect(_read_lines.order_id, line_no, product_id, quantity, unit_price, category);
+		IF defect IS NOT NULL THEN
+			SELECT t.* INTO c FROM cdp._commerce_complaint(defect) t;
 			RAISE EXCEPTION 'line %: %', e.n, c.reason USING ERRCODE = c.sqlstate, HINT = c.hint;
 		END IF;
 		RETURN NEXT;
@@ -154,7 +119,8 @@ CREATE OR REPLACE FUNCTION cdp._read_order(o jsonb)
 AS $$
 #variable_conflict use_column
 DECLARE
-	c record;
+	defect text;
+	c      record;
 BEGIN
 	PERFORM cdp._check_object(o, 'sales_order', '{order_id,status,currency,channel,store_id,payment_method,tracking_no}',
 		'{amount,refunded}', '{ordered_at,paid_at,shipped_at,completed_at,cancelled_at}', '{lines}');
@@ -172,9 +138,10 @@ BEGIN
 	completed_at := cdp._moment(o ->> 'completed_at');
 	cancelled_at := cdp._moment(o ->> 'cancelled_at');
 	tracking_no := o ->> 'tracking_no';
-	SELECT t.* INTO c FROM cdp._commerce_complaint(cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency,
-		channel, store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no)) t;
-	IF FOUND THEN
+	defect := cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency,
+		channel, store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no);
+	IF defect IS NOT NULL THEN
+		SELECT t.* INTO c FROM cdp._commerce_complaint(defect) t;
 		RAISE EXCEPTION '%', c.reason USING ERRCODE = c.sqlstate, HINT = c.hint;
 	END IF;
 	IF jsonb_typeof(o -> 'lines') = 'array' THEN
@@ -336,19 +303,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp.record_order(jsonb, jsonb) IS 'Writes an order, or what is new about it; answers its order_id. identifiers: of the customer, as for cdp.identify(). sales_order: {"order_id": …, "ordered_at": … (default cdp.now()), "status": placed|paid|shipped|completed|cancelled|refunded (default placed), "amount": …, "refunded": running total, "currency": ISO 4217 (default CNY), "channel", "store_id", "payment_method", "paid_at", "shipped_at", "completed_at", "cancelled_at", "tracking_no", "lines": [{"line_no", "product_id", "quantity", "unit_price", "category"}]}. Keys left out stay as they are; lines given replace lines. An order first seen may have any status, then it goes forward only. Each new status is an event (Order Placed, Order Paid, …), written once. The same call again changes nothing. Errors: 22023 unknown key, malformed value, duplicate line, backward status; 22004 order_id, customer or amount missing; 23505 an attached source owns the order; LC101 no usable identifier.';
 
-CREATE OR REPLACE FUNCTION cdp._lines_differ(order_id text, lines jsonb) RETURNS boolean
-	LANGUAGE sql STABLE
-BEGIN ATOMIC
-	SELECT EXISTS (
-		SELECT FROM jsonb_to_recordset(_lines_differ.lines) AS n(line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
-		FULL JOIN (SELECT * FROM cdp.sales_order_line s WHERE s.order_id = _lines_differ.order_id) l ON l.line_no = n.line_no
-		WHERE (l.product_id, l.quantity, l.unit_price, l.category, l.source)
-			IS DISTINCT FROM (n.product_id, n.quantity, n.unit_price, n.category, NULL::text));
-END;
-COMMENT ON FUNCTION cdp._lines_differ(text, jsonb) IS 'internal: whether these lines are others than those of the order';
-
 CREATE OR REPLACE FUNCTION cdp._replace_lines(order_ids text[], lines jsonb) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off	-- as in _update_orders
 AS $$
 -- most calls say again what is known; those need no lock
 #variable_conflict use_column
@@ -359,7 +316,9 @@ DECLARE
 BEGIN
 	SELECT array_agg(u.id ORDER BY u.id COLLATE "C"), jsonb_agg(j.value ORDER BY u.id COLLATE "C") INTO ids, news
 	FROM unnest(order_ids) WITH ORDINALITY u(id, n) JOIN jsonb_array_elements(lines) WITH ORDINALITY j ON j.ordinality = u.n
-	WHERE cdp._lines_differ(u.id, j.value);
+	WHERE (SELECT count(l.source) > 0 OR j.value <> coalesce(jsonb_agg(jsonb_build_object('line_no', l.line_no, 'product_id', l.product_id,
+			'quantity', l.quantity, 'unit_price', l.unit_price, 'category', l.category) ORDER BY l.line_no), '[]')
+		FROM cdp.sales_order_line l WHERE l.order_id = u.id);
 	IF ids IS NULL THEN
 		RETURN;
 	END IF;

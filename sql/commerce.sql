@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION cdp.convert_amount(amount numeric, from_currency text
 	LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	factor numeric;
+	r record;
 BEGIN
 	IF amount IS NULL OR from_currency = to_currency THEN
 		RETURN amount;
@@ -19,21 +19,22 @@ BEGIN
 		RAISE EXCEPTION 'a currency is missing' USING ERRCODE = 'null_value_not_allowed',
 			HINT = 'Name both currencies, for example cdp.convert_amount(12.50, ''USD'', ''CNY'').';
 	END IF;
-	SELECT r.factor INTO factor FROM (
-		(SELECT c.valid_from, c.rate AS factor FROM cdp.currency_rate c
+	SELECT c.rate, c.forth INTO r FROM (
+		(SELECT c.valid_from, c.rate, true AS forth FROM cdp.currency_rate c
 		 WHERE c.from_currency = convert_amount.from_currency AND c.to_currency = convert_amount.to_currency
 		   AND c.valid_from <= coalesce(convert_amount.at, cdp.now()) ORDER BY c.valid_from DESC LIMIT 1)
 		UNION ALL
-		(SELECT c.valid_from, 1 / c.rate FROM cdp.currency_rate c
+		(SELECT c.valid_from, c.rate, false FROM cdp.currency_rate c
 		 WHERE c.from_currency = convert_amount.to_currency AND c.to_currency = convert_amount.from_currency
 		   AND c.valid_from <= coalesce(convert_amount.at, cdp.now()) ORDER BY c.valid_from DESC LIMIT 1)
-	) r ORDER BY r.valid_from DESC LIMIT 1;
-	IF factor IS NULL THEN
+	) c ORDER BY c.valid_from DESC, c.forth DESC LIMIT 1;
+	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no rate from % to % at that time', left(from_currency, 10), left(to_currency, 10)
 			USING ERRCODE = 'invalid_parameter_value',
 			      HINT = 'INSERT INTO cdp.currency_rate (from_currency, to_currency, valid_from, rate) a row that was valid then.';
 	END IF;
-	RETURN amount * factor;
+	-- divided, not multiplied by a rounded reciprocal: 71 yuan at 7.1 are 10 dollars
+	RETURN CASE WHEN r.forth THEN amount * r.rate ELSE amount / r.rate END;
 END $$;
 COMMENT ON FUNCTION cdp.convert_amount(numeric, text, text, timestamptz) IS 'An amount in another currency, by the rate of cdp.currency_rate (either direction) that was valid at the moment at (default cdp.now()); not rounded. The same currency needs no rate. NULL amount: NULL. Errors: 22023 no rate, 22004 a currency is NULL.';
 
@@ -362,6 +363,9 @@ BEGIN
 	ELSIF amount <= 0 OR amount >= 'Infinity' THEN
 		RAISE EXCEPTION 'the amount of a refund must be a finite number above 0' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'It is in the currency of the order.';
+	ELSIF cdp._is_unwieldy(amount) THEN
+		RAISE EXCEPTION 'a number has more than 30 digits before or 40 after the decimal point' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Round it: no currency needs more.';
 	ELSIF id = '' OR octet_length(id) > 200 OR octet_length(reason) > 2000 THEN
 		RAISE EXCEPTION 'refund_id or reason has an unusable length' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'refund_id has 1 to 200 bytes, reason up to 2000.';
@@ -380,25 +384,28 @@ BEGIN
 		END IF;
 		RETURN id;
 	END IF;
+	IF id LIKE '%/refunded/%' THEN
+		RAISE EXCEPTION 'refund_id has the form of those that running totals get' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Leave "/refunded/" out of it.';
+	END IF;
 	IF amount > o.amount - o.refunded THEN
 		RAISE EXCEPTION 'the refund is more than what is left of the order' USING ERRCODE = 'invalid_parameter_value',
 			HINT = format('Of %s %s there are %s left to refund.', o.amount, o.currency, greatest(o.amount - o.refunded, 0));
 	END IF;
-	IF id IS NULL THEN
-		n := (SELECT count(*) FROM cdp.sales_refund f WHERE f.order_id = refund_order.order_id);
-		LOOP
-			n := n + 1;
-			id := format('%s/%s', order_id, n);
-			EXIT WHEN NOT EXISTS (SELECT FROM cdp.sales_refund f WHERE f.refund_id = id);
-		END LOOP;
-	END IF;
-	INSERT INTO cdp.sales_refund (refund_id, order_id, amount, reason, refunded_at)
-		VALUES (id, refund_order.order_id, refund_order.amount, refund_order.reason, cdp.now()) ON CONFLICT DO NOTHING;
-	GET DIAGNOSTICS made = ROW_COUNT;
-	IF made = 0 THEN
-		RAISE EXCEPTION 'this refund_id stands for another refund' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'The same refund_id means the same refund of the same order; give another refund a refund_id of its own.';
-	END IF;
+	n := (SELECT count(*) FROM cdp.sales_refund f WHERE f.order_id = refund_order.order_id);
+	LOOP
+		n := n + 1;
+		id := coalesce(refund_id, format('%s/%s', order_id, n));
+		INSERT INTO cdp.sales_refund (refund_id, order_id, amount, reason, refunded_at)
+			VALUES (id, refund_order.order_id, refund_order.amount, refund_order.reason, cdp.now()) ON CONFLICT DO NOTHING;
+		GET DIAGNOSTICS made = ROW_COUNT;
+		EXIT WHEN made = 1;
+		IF refund_id IS NOT NULL THEN
+			-- somebody was faster, for another order
+			RAISE EXCEPTION 'this refund_id stands for another refund' USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'The same refund_id means the same refund of the same order; give another refund a refund_id of its own.';
+		END IF;
+	END LOOP;
 	UPDATE cdp.sales_order s SET refunded = s.refunded + refund_order.amount,
 		status = cdp._order_status(s.status, s.amount, s.refunded + refund_order.amount), updated_at = cdp.now()
 	WHERE s.order_id = refund_order.order_id;

@@ -25,6 +25,12 @@ CREATE OR REPLACE FUNCTION cdp._order_status(given text, amount numeric, refunde
 	RETURN CASE WHEN refunded > 0 AND refunded >= amount AND given <> 'cancelled' THEN 'refunded' ELSE given END;
 COMMENT ON FUNCTION cdp._order_status(text, numeric, numeric) IS 'internal: an order whose whole amount is refunded is refunded, unless it was cancelled';
 
+-- Refund ids and event keys are made of amounts: a thousand digits would not go into an index.
+CREATE OR REPLACE FUNCTION cdp._is_unwieldy(n numeric) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN n >= 1e30 OR n <= -1e30 OR (scale(n) > 40 AND scale(trim_scale(n)) > 40);
+COMMENT ON FUNCTION cdp._is_unwieldy(numeric) IS 'internal: whether a number has more than 30 digits before or 40 after the decimal point';
+
 -- One expression, inlined into the statements below.  NULL means not given and is no defect here.
 CREATE OR REPLACE FUNCTION cdp._order_defect(order_id text, ordered_at timestamptz, status text, amount numeric,
 	refunded numeric, currency text, channel text, store_id text, payment_method text, paid_at timestamptz,
@@ -37,6 +43,7 @@ CREATE OR REPLACE FUNCTION cdp._order_defect(order_id text, ordered_at timestamp
 		-- NaN is above Infinity in PostgreSQL's order of numeric
 		WHEN amount < 0 OR amount >= 'Infinity' THEN 'amount'
 		WHEN refunded < 0 OR refunded >= 'Infinity' THEN 'refunded'
+		WHEN cdp._is_unwieldy(amount) OR cdp._is_unwieldy(refunded) THEN 'digits'
 		WHEN status NOT IN ('placed', 'paid', 'shipped', 'completed', 'cancelled', 'refunded') THEN 'status'
 		WHEN currency !~ '^[A-Z]{3}$' THEN 'currency'
 		WHEN NOT isfinite(ordered_at) OR NOT isfinite(paid_at) OR NOT isfinite(shipped_at)
@@ -52,6 +59,7 @@ CREATE OR REPLACE FUNCTION cdp._line_defect(order_id text, line_no bigint, produ
 		WHEN octet_length(order_id) > 200 OR octet_length(product_id) > 200 OR octet_length(category) > 200 THEN 'length'
 		WHEN quantity < 0 OR quantity >= 'Infinity' THEN 'quantity'
 		WHEN unit_price <= '-Infinity' OR unit_price >= 'Infinity' THEN 'unit_price'
+		WHEN cdp._is_unwieldy(quantity) OR cdp._is_unwieldy(unit_price) THEN 'digits'
 	END;
 COMMENT ON FUNCTION cdp._line_defect(text, bigint, text, numeric, numeric, text) IS 'internal: what is wrong with an order line, as _order_defect()';
 
@@ -63,6 +71,7 @@ CREATE OR REPLACE FUNCTION cdp._product_defect(product_id text, name text, categ
 		WHEN octet_length(product_id) > 200 OR octet_length(category) > 200 THEN 'length'
 		WHEN octet_length(name) > 2000 THEN 'name'
 		WHEN price < 0 OR price >= 'Infinity' THEN 'price'
+		WHEN cdp._is_unwieldy(price) THEN 'digits'
 		WHEN currency !~ '^[A-Z]{3}$' THEN 'currency'
 		WHEN status NOT IN ('draft', 'listed', 'delisted') THEN 'product status'
 	END;
@@ -95,11 +104,13 @@ BEGIN ATOMIC
 		('length', '22023', 'a text value is longer than 200 bytes', 'Keys, channels, stores, payment methods, categories and tracking numbers have up to 200 bytes each.'),
 		('amount', '22023', 'amount must be a finite number that is not negative', 'Record the order with its original amount; money that goes back is a refund: cdp.refund_order().'),
 		('refunded', '22023', 'refunded must be a finite number that is not negative', 'refunded is the running total of all refunds of the order.'),
+		('digits', '22023', 'a number has more than 30 digits before or 40 after the decimal point', 'Round it: no currency needs more.'),
 		('status', '22023', 'there is no such status of an order', 'The statuses are placed, paid, shipped, completed, cancelled and refunded; a mapping may translate with CASE.'),
 		('currency', '22023', 'currency is not the code of a currency', 'Give three capital letters of ISO 4217, for example CNY.'),
 		('time', '22023', 'a time of the order is infinite', 'Give the moment itself, or NULL when it is not known.'),
 		('incomplete', '22004', 'a new order needs its customer, ordered_at and amount', 'Give the missing values; afterwards an update may leave out what does not change.'),
 		('too much', '22023', 'refunded is more than the amount of the order', 'Correct the amount first, or record the smaller refund.'),
+		('refunds', '22023', 'the currency of an order that has refunds cannot change', 'Its refunds are in the currency it has; record what is new under an order_id of its own.'),
 		('gone', '40001', 'the order was deleted at the same time', 'Try again.'),
 		('line key', '22004', 'an order line needs order_id, line_no and product_id', 'line_no counts the lines of an order; any number that is unique in the order will do.'),
 		('quantity', '22023', 'quantity must be a finite number that is not negative', 'Goods that come back are a refund: cdp.refund_order().'),
@@ -297,7 +308,8 @@ BEGIN
 
 	RETURN QUERY
 	WITH item AS (
-		SELECT i.ord, i.order_id, o.profile_id, i.profile_id AS buyer, o.status AS was, o.refunded AS was_refunded, o.source AS owner,
+		SELECT i.ord, i.order_id, o.profile_id, i.profile_id AS buyer, o.status AS was, o.refunded AS was_refunded,
+			o.currency AS was_currency, o.source AS owner,
 			coalesce(i.ordered_at, o.ordered_at) AS ordered_at, coalesce(i.status, o.status) AS status,
 			coalesce(i.amount, o.amount) AS amount,
 			greatest(o.refunded, i.refunded, CASE WHEN i.status = 'refunded' THEN coalesce(i.amount, o.amount) END) AS refunded,
@@ -321,6 +333,7 @@ BEGIN
 			     WHEN i.was IS NULL THEN 'gone'
 			     WHEN i.owner IS DISTINCT FROM _update_orders.source THEN 'owner'
 			     WHEN _update_orders.strict AND i.refunded > i.amount THEN 'too much'
+			     WHEN _update_orders.strict AND i.was_refunded > 0 AND i.currency <> i.was_currency THEN 'refunds'
 			     WHEN _update_orders.strict AND i.status <> i.was AND i.status <> ALL (cdp._order_forward(i.was)) THEN 'backward'
 			END AS defect
 		FROM item i, LATERAL (SELECT f.status, CASE WHEN f.status <> i.was THEN f.status END AS entered

@@ -324,5 +324,8 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 	for (int i = 0; i < b.nmerges; i++)
 		cdp_merge_step(b.merges[i].winner, b.merges[i].loser, b.merges[i].rule, NULL);
 	cdp_write_last_seen(&b);
+	/* a large batch has to live with what is left */
+	pfree(b.nodes);
+	pfree(b.uses);
 	cdp_write_traits(&b);
 }

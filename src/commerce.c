@@ -244,13 +244,19 @@ Datum
 cdp_check_object(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *object;
-	char	   *what = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *what;
 	KeyList		lists[KEY_UNKNOWN];
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	v;
 	JsonbValue	key = {0};
 
+	for (int i = 1; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			elog(ERROR, "cdp._check_object: only the object may be NULL");
+	}
+	what = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

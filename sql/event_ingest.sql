@@ -87,6 +87,8 @@ BEGIN
 	ELSIF batch IS NULL OR batch < 1 OR batch > 100000 THEN
 		RAISE EXCEPTION 'batch must be between 1 and 100000' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'The default of 10000 rows is right for most files.';
+	ELSIF octet_length(source_name) > 200 THEN
+		RAISE EXCEPTION 'source_name is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
 	END IF;
 	SELECT coalesce(source_name, n.nspname || '.' || c.relname) INTO s
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;

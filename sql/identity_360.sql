@@ -88,6 +88,8 @@ BEGIN
 	ELSIF traits IS NULL OR jsonb_typeof(traits) <> 'object' THEN
 		RAISE EXCEPTION 'traits must be an object' USING ERRCODE = CASE WHEN traits IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
 			HINT = 'For example {"city": "上海", "nickname": null}; null removes a trait.';
+	ELSIF octet_length(source) > 200 THEN
+		RAISE EXCEPTION 'source is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
 	ELSIF NOT EXISTS (SELECT FROM cdp.profile p WHERE p.profile_id = id) THEN
 		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'cdp.search_customers() finds the id.';

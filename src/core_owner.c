@@ -60,8 +60,11 @@ cdp_as_owner(PG_FUNCTION_ARGS)
 	for (int i = 0; i < lengthof(routines); i++)
 		known = known || strcmp(routine, routines[i]) == 0;
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &args, NULL, &nargs);
-	if (!known || nargs > lengthof(types) || array_contains_nulls(array))
-		elog(ERROR, "cdp._as_owner() cannot run %s", routine);
+	if (!known || nargs > lengthof(types))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cdp._as_owner() cannot run this"),
+				 errhint("It is internal to cdp.migrate(), cdp.grant_access() and cdp.revoke_access().")));
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -33,14 +33,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* become the role that attached */
-static void
-begin_owner(SourceSpec *spec, Oid *user, int *context)
-{
-	GetUserIdAndSecContext(user, context);
-	SetUserIdAndSecContext(spec->owner, *context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-}
-
 /*
  * Parse the select list of a source for one of its relations and fold its
  * constants.  Runs with pinned search_path and settings.
@@ -55,10 +47,9 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	List	   *targets;
 	ListCell   *lc;
 	int			i = 0;
-	Oid			user;
-	int			context;
+	CdpActor	actor;
 
-	begin_owner(spec, &user, &context);
+	cdp_become(&actor, spec->owner);
 	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, makeAlias(alias, NIL), false, true);
 	addNSItemToQuery(pstate, item, true, true, true);
 	stmts = raw_parser(psprintf("SELECT %s", select_list), RAW_PARSE_DEFAULT);
@@ -75,7 +66,7 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	MemoryContextSwitchTo(old);
 	spec->exprs = GetCachedExpression((Node *) targets);
 	free_parsestate(pstate);
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&actor);
 }
 
 SourceBatch *
@@ -119,10 +110,9 @@ source_map_rows(SourceSpec *spec, SourceBatch *batch, TupleDesc desc, const Tupl
 	int16	   *lens = palloc(sizeof(int16) * spec->ncols);
 	bool	   *byvals = palloc(sizeof(bool) * spec->ncols);
 	bool		push = !ActiveSnapshotSet();
-	Oid			user;
-	int			context;
+	CdpActor	actor;
 
-	begin_owner(spec, &user, &context);
+	cdp_become(&actor, spec->owner);
 	/* functions of the mapping may read */
 	if (push)
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -152,7 +142,7 @@ source_map_rows(SourceSpec *spec, SourceBatch *batch, TupleDesc desc, const Tupl
 	ExecDropSingleTupleTableSlot(slot);
 	if (push)
 		PopActiveSnapshot();
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&actor);
 	MemoryContextSwitchTo(old);
 	FreeExecutorState(estate);
 }

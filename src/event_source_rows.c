@@ -18,6 +18,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_relation.h"
 #include "parser/parse_target.h"
@@ -32,6 +33,44 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+
+/* the type that the engine takes column i of the select list for */
+static Oid
+column_type(SourceSpec *spec, int i, Oid type)
+{
+	if (i < spec->nkeys)
+		return TEXTOID;
+	if (i < SOURCE_BODY(spec))
+		return type_is_array(getBaseType(type)) ? TEXTARRAYOID : TEXTOID;
+	if (spec->shape->body && i == SOURCE_BODY(spec))
+		return JSONBOID;
+	return spec->shape->fields[i - SOURCE_FIELD(spec, 0)].type;
+}
+
+/*
+ * A column of the table may have changed its type since the mapping was
+ * checked.  The value is converted as attach_source would have converted it;
+ * when that is impossible, the source has to be attached again.
+ */
+static void
+convert_column(SourceSpec *spec, ParseState *pstate, Relation rel, int i, TargetEntry *entry)
+{
+	Oid			type = exprType((Node *) entry->expr);
+	Oid			wanted = column_type(spec, i, type);
+	Node	   *converted;
+
+	if (type == wanted)
+		return;
+	converted = coerce_to_target_type(pstate, (Node *) entry->expr, type, wanted, -1,
+									  COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+	if (converted == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the mapping of %s has a value of type %s where %s is needed", RelationGetRelationName(rel),
+						format_type_be(type), format_type_be(wanted)),
+				 errhint("A column has changed its type: detach the source and attach it again.")));
+	entry->expr = (Expr *) converted;
+}
 
 /*
  * Parse the select list of a source for one of its relations and fold its
@@ -55,6 +94,8 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	stmts = raw_parser(psprintf("SELECT %s", select_list), RAW_PARSE_DEFAULT);
 	targets = transformTargetList(pstate, ((SelectStmt *) linitial_node(RawStmt, stmts)->stmt)->targetList,
 								  EXPR_KIND_SELECT_TARGET);
+	foreach(lc, targets)
+		convert_column(spec, pstate, rel, foreach_current_index(lc), lfirst_node(TargetEntry, lc));
 	assign_list_collations(pstate, targets);
 	pull_varattnos((Node *) targets, 1, &spec->attrs);
 	old = MemoryContextSwitchTo(spec->cxt);

@@ -41,6 +41,21 @@ CALL cdp.ingest('ev.seen', 'customer');
 SELECT current_setting('search_path') AS search_path, current_setting('cdp.timezone') AS timezone;
 
 RESET ROLE;
+-- a column changes its type under an attached source: the value is converted as attaching would have converted it,
+-- and what cannot be converted waits in the queue
+CREATE TABLE ev.orders (id int PRIMARY KEY, total numeric, at timestamptz, member varchar(20), tags text[]);
+SELECT cdp.attach_source('ev.orders', 'order', '{"order_id": "id", "amount": "total", "ordered_at": "at", "identifiers": {"member_id": "member", "device_id": "tags"}}');
+INSERT INTO ev.orders VALUES (1, 1, '2024-01-01 00:00+08', 'm1', '{d1,d2}');
+ALTER TABLE ev.orders ALTER total TYPE int, ALTER at TYPE timestamp USING at AT TIME ZONE 'Asia/Shanghai', ALTER member TYPE int USING 7, ALTER tags TYPE varchar USING tags[1];
+INSERT INTO ev.orders VALUES (2, 2, '2024-01-02 00:00', 8, 'd3');
+ALTER TABLE ev.orders ALTER total TYPE text;
+INSERT INTO ev.orders VALUES (3, '3', '2024-01-03 00:00', 9, 'd4'), (4, 'four', '2024-01-04 00:00', 9, 'd4');
+ALTER TABLE ev.orders ALTER at TYPE boolean USING true;
+INSERT INTO ev.orders VALUES (5, '5', true, 9, 'd5');
+SELECT order_id, amount, ordered_at AT TIME ZONE 'Asia/Shanghai' AS ordered_at FROM cdp.sales_order ORDER BY 1;
+SELECT row_image ->> 'id' AS id, sqlstate, error, hint FROM cdp.source_queue ORDER BY queue_id;
+SELECT cdp.detach_source('ev.orders'::regclass);
+
 -- what is longer than an index can hold is told so, by every way in
 SELECT cdp.identify('{"member_id": "e1"}', '{}', repeat('x', 9000));
 SELECT cdp.identify('{"member_id": "e1"}', jsonb_build_object(repeat('x', 9000), 1));

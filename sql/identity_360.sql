@@ -100,7 +100,7 @@ BEGIN
 	END IF;
 	RETURN id;
 END $$;
-COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. source: who says so, for survivorship. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer.';
+COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. source: who says so, for survivorship. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer, 54000 a source or the name of a trait is longer than 200 bytes.';
 
 CREATE OR REPLACE FUNCTION cdp.search_customers(term text, n int DEFAULT 20) RETURNS TABLE (customer_id bigint, name text, matched text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan

@@ -176,7 +176,7 @@ cdp_insert_events(PG_FUNCTION_ARGS)
 						  byval ? TYPALIGN_DOUBLE : TYPALIGN_INT, &cols[c], &nulls[c], &counts[c]);
 		if (counts[c] != counts[0])
 			ereport(ERROR,
-					(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the arrays of events are of different length"),
 					 errhint("Element n of every array belongs to event n.")));
 	}

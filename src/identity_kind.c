@@ -254,7 +254,7 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 	}
 	if (kind->broken)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("the normalizer of kind \"%s\" is not there, or is no function of one text (two with a policy) that returns a text",
 						kind->kind),
 				 errhint("Create it again, or change column normalizer of the kind in cdp.identifier_kind.")));

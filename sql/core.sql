@@ -57,6 +57,10 @@ BEGIN
 		RAISE EXCEPTION 'relation % does not belong to role %', rel, current_user
 			USING ERRCODE = 'insufficient_privilege', HINT = format('Drop it, or ALTER TABLE %s OWNER TO %I.', rel, current_user);
 	END IF;
+	IF to_regclass(format('pg_temp.%I', name)) IS NOT NULL THEN
+		RAISE EXCEPTION 'this session has a temporary table "%"', name USING ERRCODE = 'duplicate_table',
+			HINT = 'Drop it, or connect anew: cdp.migrate() compares with temporary tables of these names.';
+	END IF;
 	PERFORM cdp._scratch_table(name, definition);
 	want := format('pg_temp.%I', name)::regclass;
 	FOR d IN

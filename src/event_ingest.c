@@ -103,7 +103,13 @@ default_mapping(Relation rel, const SourceShape *shape)
 			else if (shape->body != NULL && strcmp(name, shape->body) == 0)
 				whole = true;
 			else if (shape->body != NULL)
-				appendStringInfo(&body, "%s%s, %s", nbody++ ? ", " : "", quote_literal_cstr(name), quoted);
+			{
+				/* a function takes 100 arguments: more columns are joined */
+				if (nbody > 0 && nbody % 40 == 0)
+					appendStringInfoString(&body, ") OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(");
+				appendStringInfo(&body, "%s%s, %s", nbody % 40 ? ", " : "", quote_literal_cstr(name), quoted);
+				nbody++;
+			}
 		}
 		if (pass == 0 && (nbody > 0 || whole))
 			put_member(&state, shape->body,

@@ -56,6 +56,12 @@ SELECT order_id, amount, ordered_at AT TIME ZONE 'Asia/Shanghai' AS ordered_at F
 SELECT row_image ->> 'id' AS id, sqlstate, error, hint FROM cdp.source_queue ORDER BY queue_id;
 SELECT cdp.detach_source('ev.orders'::regclass);
 
+-- a table of more columns than a function has arguments
+DO $$ BEGIN EXECUTE 'CREATE TABLE ev.wide (member_id text PRIMARY KEY, ' || (SELECT string_agg('c' || i || ' int', ', ') FROM generate_series(1, 120) i) || ')'; END $$;
+INSERT INTO ev.wide (member_id, c1, c41, c120) VALUES ('wide', 1, 41, 120);
+CALL cdp.ingest('ev.wide', 'customer');
+SELECT traits FROM cdp.profile WHERE traits ? 'c120';
+
 -- what is longer than an index can hold is told so, by every way in
 SELECT cdp.identify('{"member_id": "e1"}', '{}', repeat('x', 9000));
 SELECT cdp.identify('{"member_id": "e1"}', jsonb_build_object(repeat('x', 9000), 1));

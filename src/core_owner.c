@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(cdp_health_rows);
 Datum
 cdp_as_owner(PG_FUNCTION_ARGS)
 {
-	static const char *const routines[] = {"_migrate", "_grant_access", "_revoke_access"};
+	static const char *const routines[] = {"_migrate", "_grant_access", "_revoke_access", "_set_meta"};
 	char	   *routine = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(1);
 	Datum	   *args;
@@ -64,7 +64,7 @@ cdp_as_owner(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("cdp._as_owner() cannot run this"),
-				 errhint("It is internal to cdp.migrate(), cdp.grant_access() and cdp.revoke_access().")));
+				 errhint("It is internal to cdp.migrate(), cdp.grant_access() and their like.")));
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -172,6 +172,9 @@ DECLARE
 	changed bigint[];
 	refused bigint;
 BEGIN
+	IF EXISTS (SELECT FROM unnest(traits) t(o), jsonb_object_keys(t.o) k WHERE octet_length(k) > 200) THEN
+		RAISE EXCEPTION 'the name of a trait is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
+	END IF;
 	WITH given AS (
 		SELECT DISTINCT ON (u.profile_id, t.key, coalesce(u.source, ''))
 			u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at

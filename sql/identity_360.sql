@@ -88,6 +88,8 @@ BEGIN
 	ELSIF traits IS NULL OR jsonb_typeof(traits) <> 'object' THEN
 		RAISE EXCEPTION 'traits must be an object' USING ERRCODE = CASE WHEN traits IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
 			HINT = 'For example {"city": "上海", "nickname": null}; null removes a trait.';
+	ELSIF octet_length(source) > 200 THEN
+		RAISE EXCEPTION 'source is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
 	ELSIF NOT EXISTS (SELECT FROM cdp.profile p WHERE p.profile_id = id) THEN
 		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'cdp.search_customers() finds the id.';
@@ -98,7 +100,7 @@ BEGIN
 	END IF;
 	RETURN id;
 END $$;
-COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. source: who says so, for survivorship. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer.';
+COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. source: who says so, for survivorship. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer, 54000 a source or the name of a trait is longer than 200 bytes.';
 
 CREATE OR REPLACE FUNCTION cdp.search_customers(term text, n int DEFAULT 20) RETURNS TABLE (customer_id bigint, name text, matched text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan

@@ -37,6 +37,43 @@ PG_FUNCTION_INFO_V1(cdp_sum_amount_final);
 PG_FUNCTION_INFO_V1(cdp_moment);
 PG_FUNCTION_INFO_V1(cdp_check_object);
 
+pg_noreturn static void
+bad_state(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+			 errmsg("invalid state of cdp.sum_amount"),
+			 errhint("States are made by the aggregate cdp.sum_amount itself.")));
+}
+
+/*
+ * Would the functions of numeric take these bytes for theirs?  They trust
+ * them: the header (two bytes, or four in the long form, none of it when it
+ * is NaN or infinite) and then digits to the base of ten thousand.
+ */
+static bool
+is_numeric(const struct varlena *num)
+{
+	const char *p = VARDATA(num);
+	Size		len = VARSIZE(num) - VARHDRSZ;
+	uint16		header;
+
+	memcpy(&header, p, sizeof(header));
+	if ((header & 0xC000) == 0xC000)
+		return len == sizeof(header);
+	for (Size i = (header & 0x8000) ? 2 : 4; i != len; i += 2)
+	{
+		int16		digit;
+
+		if (i + 2 > len)
+			return false;
+		memcpy(&digit, p + i, sizeof(digit));
+		if (digit < 0 || digit > 9999)
+			return false;
+	}
+	return true;
+}
+
 /* The state's bytes come from us, but whoever owns an aggregate may feed others. */
 static MoneySum
 read_state(bytea *state)
@@ -45,13 +82,15 @@ read_state(bytea *state)
 	Size		rest = VARSIZE_ANY_EXHDR(state);
 
 	if (rest < CURRENCY_BYTES + VARHDRSZ + sizeof(uint16))
-		elog(ERROR, "invalid state of cdp.sum_amount");
+		bad_state();
 	memcpy(m.currency, VARDATA_ANY(state), CURRENCY_BYTES);
 	rest -= CURRENCY_BYTES;
 	m.sum = palloc(rest);
 	memcpy(m.sum, VARDATA_ANY(state) + CURRENCY_BYTES, rest);
-	if (m.currency[CURRENCY_BYTES - 1] != '\0' || !VARATT_IS_4B_U(m.sum) || VARSIZE(m.sum) != rest)
-		elog(ERROR, "invalid state of cdp.sum_amount");
+	if (m.currency[CURRENCY_BYTES - 1] != '\0' || !VARATT_IS_4B_U(m.sum) || VARSIZE(m.sum) != rest ||
+		!is_numeric((struct varlena *) m.sum) ||
+		!pg_verifymbstr(m.currency, strlen(m.currency), true))
+		bad_state();
 	return m;
 }
 
@@ -89,7 +128,10 @@ cdp_sum_amount_accum(PG_FUNCTION_ARGS)
 	text	   *currency;
 
 	if (!AggCheckCallContext(fcinfo, NULL))
-		elog(ERROR, "cdp.sum_amount called outside an aggregate");
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this function works only inside an aggregate"),
+				 errhint("Use the aggregate cdp.sum_amount(amount, currency).")));
 	if (PG_ARGISNULL(1))
 	{
 		if (PG_ARGISNULL(0))

@@ -37,6 +37,11 @@ DROP TABLE sale_many;
 SELECT cdp._sum_amount_accum('\x00', 1, 'CNY');
 SELECT cdp._sum_amount_final('\x00');
 SELECT cdp._sum_amount_final(convert_to(repeat('x', 100), 'UTF8'));
+-- a numeric with a digit that is none, and one whose header is cut off: its functions would trust them
+SELECT cdp._sum_amount_final('\x434e590000000000200000000080ff7f');
+SELECT cdp._sum_amount_combine('\x434e590000000000180000000000', '\x434e590000000000180000000000');
+-- NaN is a number of its kind
+SELECT cdp.sum_amount('NaN', 'CNY'), cdp.sum_amount(-12345678901234.5, 'CNY') FROM generate_series(1, 2);
 
 -- refunds: numbers of any length are exact or refused, and never in two currencies
 CREATE FUNCTION pg_temp.refused(call text) RETURNS TABLE (sqlstate text, message text, hint text) LANGUAGE plpgsql AS $$

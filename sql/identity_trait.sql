@@ -90,6 +90,9 @@ DECLARE
 	resolution interval := current_setting('cdp.last_seen_resolution')::interval;
 	w          record;
 BEGIN
+	IF EXISTS (SELECT FROM unnest(traits) t(o), jsonb_object_keys(t.o) k WHERE octet_length(k) > 200) THEN
+		RAISE EXCEPTION 'the name of a trait is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
+	END IF;
 	WITH said AS (
 		SELECT u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at,
 			d.value_type IS NULL OR t.value = 'null' OR cdp._has_trait_type(t.value, d.value_type) AS fits
@@ -182,6 +185,8 @@ BEGIN
 	ELSIF traits IS NULL OR jsonb_typeof(traits) <> 'object' THEN
 		RAISE EXCEPTION 'traits must be an object' USING ERRCODE = CASE WHEN traits IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
 			HINT = 'For example {"city": "上海", "nickname": null}; null removes a trait.';
+	ELSIF octet_length(source) > 200 THEN
+		RAISE EXCEPTION 'source is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
 	ELSIF NOT EXISTS (SELECT FROM cdp.profile p WHERE p.profile_id = id) THEN
 		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'cdp.search_customers() finds the id.';
@@ -195,4 +200,4 @@ BEGIN
 	END IF;
 	RETURN id;
 END $$;
-COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. It counts as newer than all that was said of these traits before; where cdp.survivorship does not go by time, source decides: who says so. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer.';
+COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. It counts as newer than all that was said of these traits before; where cdp.survivorship does not go by time, source decides: who says so. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer, 54000 a source or the name of a trait is longer than 200 bytes.';

@@ -360,6 +360,12 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 			break;
 	}
 	cdp_write_links(&b, true);
+	/* a large batch has to live with what is left */
+	if (b.pairs != NULL)
+		pfree(b.pairs);
+	if (b.uses != NULL)
+		pfree(b.uses);
+	/* before the rows of identifiers, which a recheck locks after those of profiles */
 	cdp_write_traits(&b);
 	cdp_write_last_seen(&b);
 	cdp_write_generic(&b);

@@ -23,6 +23,7 @@ typedef struct CdpKind
 	CdpNormalizer soft;			/* normaliser of ours, which refuses without raising */
 	Oid			function;		/* normaliser of the user's; none: blanks at both ends go */
 	Oid			owner;			/* it runs as this role, who wrote the rule */
+	bool		broken;			/* there is none of that name, or it is of another form */
 	char	   *policy;			/* text in brackets after the normaliser's name, or NULL */
 } CdpKind;
 

@@ -10,6 +10,8 @@
 -- The choice of the calls is random: `psql -v seed=0.5` repeats a run, its seed is printed.
 BEGIN;
 SET LOCAL client_min_messages = error;
+-- one that hangs fails the test instead
+SET LOCAL statement_timeout = '2min';
 SET LOCAL search_path = public;
 SELECT plan(7);
 \if :{?seed}

@@ -12,10 +12,13 @@ CDP_MODULES = \
 	identity_unmerge \
 	identity_explain \
 	identity_recheck \
+	identity_customer \
+	identity_trait \
 	event_log \
 	event \
 	commerce \
 	commerce_order \
+	commerce_many \
 	event_source \
 	event_ingest \
 	value \

@@ -27,6 +27,7 @@
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
+extern void cdp_identity_customer_init(void);
 extern void cdp_event_log_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
@@ -63,6 +64,21 @@ extern void cdp_begin_write(CdpVerb *verb, const char *name);
 extern void cdp_end(CdpVerb *verb);
 
 extern void cdp_begin_unchecked(CdpVerb *verb);
+
+/*
+ * Inside a verb, code of somebody else's: it runs as that role, and settings
+ * it changes are as they were afterwards.  Otherwise its search_path would
+ * choose the operators of the statements that follow as the owner.
+ */
+typedef struct CdpActor
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} CdpActor;
+
+extern void cdp_become(CdpActor *before, Oid role);
+extern void cdp_return(CdpActor *before);
 
 /* 55000 unless tables, extension and library fit together; waits for a migration (core_version.c) */
 extern void cdp_check_version(void);

@@ -39,6 +39,38 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+/* in the order of the index, so that one probe finds the pages of the next */
+static int
+compare_values(const void *x, const void *y)
+{
+	const IdNode *a = *(IdNode *const *) x;
+	const IdNode *b = *(IdNode *const *) y;
+	int			cmp = strcmp(a->kind, b->kind);
+
+	return cmp != 0 ? cmp : strcmp(a->value, b->value);
+}
+
+static int
+compare_profiles(const void *x, const void *y)
+{
+	int64		a = (*(IdNode *const *) x)->profile_id;
+	int64		b = (*(IdNode *const *) y)->profile_id;
+
+	return a < b ? -1 : a > b;
+}
+
+static IdNode **
+order_nodes(Batch *b, int (*compare) (const void *, const void *))
+{
+	IdNode	  **order = palloc(sizeof(IdNode *) * Max(b->nparsed, 1));
+
+	for (int i = 0; i < b->nparsed; i++)
+		order[i] = &b->nodes[i];
+	if (b->nparsed > 1)
+		qsort(order, b->nparsed, sizeof(IdNode *), compare);
+	return order;
+}
+
 /* What the database knows now, also from our own writes of a moment ago. */
 static void
 probe(Batch *b)
@@ -51,22 +83,22 @@ probe(Batch *b)
 				seen_column,
 				generic_column,
 				customer_column;
+	IdNode	  **order;
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext keys;
 	bool		isnull;
 
 	identifiers = cdp_probe_open("identifier", "identifier_live");
-	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
 	id_column = cdp_probe_column(identifiers, "identifier_id");
 	profile_column = cdp_probe_column(identifiers, "profile_id");
 	first_column = cdp_probe_column(identifiers, "first_seen");
 	seen_column = cdp_probe_column(identifiers, "last_seen");
 	generic_column = cdp_probe_column(identifiers, "generic_since");
-	customer_column = cdp_probe_column(aliases, "customer_id");
 	keys = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp keys", ALLOCSET_SMALL_SIZES);
+	order = order_nodes(b, compare_values);
 	for (int i = 0; i < b->nparsed; i++)
 	{
-		IdNode	   *node = &b->nodes[i];
+		IdNode	   *node = order[i];
 		TupleTableSlot *slot;
 		Datum		kind,
 					value;
@@ -91,12 +123,30 @@ probe(Batch *b)
 		node->last_seen = node->last_now = DatumGetTimestampTz(slot_getattr(slot, seen_column, &isnull));
 		(void) slot_getattr(slot, generic_column, &isnull);
 		node->generic = !isnull;
-		slot = cdp_probe_int8(aliases, node->profile_id);
-		node->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : node->profile_id;
 	}
 	MemoryContextDelete(keys);
-	cdp_probe_close(aliases);
 	cdp_probe_close(identifiers);
+
+	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	customer_column = cdp_probe_column(aliases, "customer_id");
+	if (b->nparsed > 1)
+		qsort(order, b->nparsed, sizeof(IdNode *), compare_profiles);
+	for (int i = 0; i < b->nparsed; i++)
+	{
+		TupleTableSlot *slot;
+
+		if (order[i]->profile_id == 0)
+			continue;
+		if (i > 0 && order[i]->profile_id == order[i - 1]->profile_id)
+		{
+			order[i]->alias_id = order[i - 1]->alias_id;
+			continue;
+		}
+		slot = cdp_probe_int8(aliases, order[i]->profile_id);
+		order[i]->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : order[i]->profile_id;
+	}
+	pfree(order);
+	cdp_probe_close(aliases);
 }
 
 /* --- driving --- */
@@ -150,23 +200,34 @@ is_subset(const int64 *a, int na, const int64 *b, int nb)
 	return true;
 }
 
+/* Was this profile born in the batch? */
+static bool
+is_born_here(const Batch *b, int64 profile_id)
+{
+	return b->nids_given > 0 &&
+		bsearch(&profile_id, b->ids, b->nids_given, sizeof(int64), compare_ids) != NULL;
+}
+
 /*
  * The rows to lock: customers that change and, as traits are written last,
- * the profiles that get some.  One ascending pass over all of them, for
- * whoever locks in two passes can meet himself in another session.
+ * the profiles that may get some.  One ascending pass over all of them and
+ * before anything is inserted: whoever locks in two passes, or while others
+ * wait for his rows, can meet himself in another session.
  */
 static int64 *
 list_locks(Batch *b, int *n)
 {
-	int64	   *ids = palloc(sizeof(int64) * (b->nlocks + b->nitems + 1));
+	int64	   *ids = palloc(sizeof(int64) * (b->nlocks + b->nitems));
 
-	memcpy(ids, b->locks, sizeof(int64) * b->nlocks);
 	*n = b->nlocks;
+	for (int i = 0; i < b->nlocks; i++)
+		ids[i] = b->locks[i];
 	for (int i = 0; i < b->nitems; i++)
 	{
 		CdpSighting *item = &b->items[i];
 
-		if (item->sqlstate == 0 && item->traits != NULL && JB_ROOT_COUNT(item->traits) > 0)
+		if (item->sqlstate == 0 && item->traits != NULL && JB_ROOT_COUNT(item->traits) > 0 &&
+			!is_born_here(b, item->profile_id))
 			ids[(*n)++] = item->profile_id;
 	}
 	*n = sort_unique(ids, *n);
@@ -177,20 +238,27 @@ list_locks(Batch *b, int *n)
 static bool
 write_batch(Batch *b)
 {
+	int			nrows,
+				nwanted;
+	int64	   *rows = list_locks(b, &nrows);
+	int64	   *wanted;
+
+	if (nrows > 0)
+		cdp_lock_profiles(rows, nrows);
 	if (b->nlocks > 0)
 	{
 		int64	   *locked = palloc(sizeof(int64) * b->nlocks);
 		int			nlocked = b->nlocks;
-		int			nrows;
-		int64	   *rows = list_locks(b, &nrows);
 
 		memcpy(locked, b->locks, sizeof(int64) * nlocked);
-		cdp_lock_profiles(rows, nrows);
 		if (!cdp_are_customers(locked, nlocked))
 			return false;
 		/* now that they stand still: is it as we thought? */
 		look(b);
 		if (!is_subset(b->locks, b->nlocks, locked, nlocked))
+			return false;
+		wanted = list_locks(b, &nwanted);
+		if (!is_subset(wanted, nwanted, rows, nrows))
 			return false;
 	}
 	if (b->nnew > 0 && !cdp_write_identifiers(b))
@@ -213,7 +281,7 @@ attempt(Batch *b)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
-	if (b->nlocks == 0 && b->nnew == 1 && b->npairs == 0)
+	if (b->nlocks == 0 && b->nnew == 1 && b->npairs == 0 && b->nitems == 1)
 		return write_batch(b);
 
 	BeginInternalSubTransaction(NULL);
@@ -292,6 +360,12 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 			break;
 	}
 	cdp_write_links(&b, true);
+	/* a large batch has to live with what is left */
+	if (b.pairs != NULL)
+		pfree(b.pairs);
+	if (b.uses != NULL)
+		pfree(b.uses);
+	/* before the rows of identifiers, which a recheck locks after those of profiles */
 	cdp_write_traits(&b);
 	cdp_write_last_seen(&b);
 	cdp_write_generic(&b);

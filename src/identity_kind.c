@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(cdp_normalizer_problem);
 
@@ -33,10 +34,29 @@ static CdpKind *kinds = NULL;
 static int	nkinds = 0;
 static uint64 kinds_epoch = 0;
 
+/* a function of so many texts that answers one: what call_normalizer may call */
+static bool
+takes_texts(Oid function, int nargs)
+{
+	HeapTuple	tup = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		result;
+
+	if (!HeapTupleIsValid(tup))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tup);
+	result = proc->prokind == PROKIND_FUNCTION && !proc->proretset && proc->prorettype == TEXTOID &&
+		proc->pronargs == nargs && !OidIsValid(proc->provariadic);
+	for (int i = 0; result && i < nargs; i++)
+		result = proc->proargtypes.values[i] == TEXTOID;
+	ReleaseSysCache(tup);
+	return result;
+}
+
 /*
  * Split "schema.function(policy)" and find out who that is.  The table's
  * trigger has checked the text; a function dropped since then is an error
- * here, not a silent change of what counts as equal.
+ * when the kind is used, not a silent change of what counts as equal.
  */
 static void
 resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
@@ -54,14 +74,14 @@ resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
 			*close = '\0';
 		kind->policy = MemoryContextStrdup(context, open);
 	}
-	kind->function = LookupFuncName(cdp_qualified_name(name), -1, NULL, false);
+	kind->function = LookupFuncName(cdp_qualified_name(name), -1, NULL, true);
+	/* it may have been dropped since, or have become another function: only who uses this kind is told */
+	kind->broken = !takes_texts(kind->function, 1) && !takes_texts(kind->function, 2);
+	if (kind->broken)
+		return;
 	fmgr_info(kind->function, &flinfo);
 	kind->soft = cdp_soft_normalizer(flinfo.fn_addr);
-	if (kind->soft == NULL && flinfo.fn_nargs != (kind->policy ? 2 : 1))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("normalizer of kind \"%s\" must take one text argument, or two with a policy", kind->kind),
-				 errhint("Change the normalizer of the kind in cdp.identifier_kind.")));
+	kind->broken = kind->soft == NULL && flinfo.fn_nargs != (kind->policy ? 2 : 1);
 }
 
 /* Elements of a text[], in context. */
@@ -132,6 +152,7 @@ load_kinds(void)
 			MemoryContext old = MemoryContextSwitchTo(context);
 
 			kind->blocked_pattern = cstring_to_text(pattern);
+			kind->blocks_zeros = strcmp(pattern, CDP_ZEROS_PATTERN) == 0;
 			MemoryContextSwitchTo(old);
 		}
 		kind->blocked_values = copy_texts(SPI_getbinval(tup, desc, 9, &isnull), &kind->nblocked, context);
@@ -140,8 +161,9 @@ load_kinds(void)
 			resolve_normalizer(kind, normalizer, context);
 	}
 	MemoryContextSetParent(context, CacheMemoryContext);
+	/* a normaliser may have changed the rules; the call that called it goes on with the ones it has */
 	if (kinds_context != NULL)
-		MemoryContextDelete(kinds_context);
+		MemoryContextSetParent(kinds_context, TopTransactionContext);
 	kinds_context = context;
 	kinds = fresh;
 	nkinds = (int) SPI_processed;
@@ -207,22 +229,21 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 	char	   *volatile result = NULL;
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo	flinfo;
-	Oid			user;
-	int			security;
+	CdpActor	actor;
 
 	if (!OidIsValid(kind->owner) || !cdp_may_execute(kind->function, kind->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the role that wrote the normalizer of kind \"%s\" is gone or may not execute it", kind->kind),
 				 errhint("Somebody who may execute it writes his name into column owner of the kind in cdp.identifier_kind.")));
-	GetUserIdAndSecContext(&user, &security);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
 		Datum		value;
 
-		SetUserIdAndSecContext(kind->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+		/* settings that it changes are not those of the statements that follow */
+		cdp_become(&actor, kind->owner);
 
 		fmgr_info(kind->function, &flinfo);
 		InitFunctionCallInfoData(*fcinfo, &flinfo, flinfo.fn_nargs, DEFAULT_COLLATION_OID, NULL, NULL);
@@ -240,7 +261,7 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 			if (result[0] == '\0')
 				result = NULL;
 		}
-		SetUserIdAndSecContext(user, security);
+		cdp_return(&actor);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
@@ -289,9 +310,34 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 		pfree(out.data);
 		return value;
 	}
+	if (kind->broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("the normalizer of kind \"%s\" is not there, or is no function of one text (two with a policy) that returns a text",
+						kind->kind),
+				 errhint("Create it again, or change column normalizer of the kind in cdp.identifier_kind.")));
 	if (OidIsValid(kind->function))
 		return call_normalizer(kind, raw, len);
 	return pnstrdup(raw, len);
+}
+
+static bool
+matches_pattern(const CdpKind *kind, const char *s, int len)
+{
+	/* a value of megabytes is refused for its length anyway */
+	if (kind->blocked_pattern == NULL || len > CDP_MAX_VALUE_BYTES)
+		return false;
+	if (kind->blocks_zeros)
+	{
+		int			i = 0;
+		bool		zero = false;
+
+		for (; i < len && strchr("-:. 0", s[i]) != NULL; i++)
+			zero = zero || s[i] == '0';
+		return i == len && zero;
+	}
+	return RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, s), len, REG_ADVANCED,
+								  DEFAULT_COLLATION_OID, 0, NULL);
 }
 
 /*
@@ -316,14 +362,7 @@ cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const char *value)
 			(value != NULL && blen == vlen && pg_strncasecmp(blocked, value, vlen) == 0))
 			return true;
 	}
-	if (kind->blocked_pattern == NULL)
-		return false;
-	/* a value of megabytes is refused for its length anyway */
-	if (len <= CDP_MAX_VALUE_BYTES &&
-		RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, raw), len, REG_ADVANCED, DEFAULT_COLLATION_OID, 0, NULL))
-		return true;
-	return value != NULL && vlen <= CDP_MAX_VALUE_BYTES &&
-		RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, value), vlen, REG_ADVANCED, DEFAULT_COLLATION_OID, 0, NULL);
+	return matches_pattern(kind, raw, len) || (value != NULL && matches_pattern(kind, value, vlen));
 }
 
 /* --- the check of a rule --- */

@@ -17,15 +17,19 @@ typedef struct CdpKind
 	int64		max_window;		/* microseconds; 0: ever */
 	int64		ttl;			/* microseconds; 0: never recycled */
 	text	   *blocked_pattern;	/* or NULL */
+	bool		blocks_zeros;	/* the pattern is the preset, which needs no regular expression */
 	char	  **blocked_values;
 	int			nblocked;
 	CdpNormalizer soft;			/* normaliser of ours, which refuses without raising */
 	Oid			function;		/* normaliser of the user's; none: blanks at both ends go */
 	Oid			owner;			/* it runs as this role, who wrote the rule */
+	bool		broken;			/* there is none of that name, or it is of another form */
 	char	   *policy;			/* text in brackets after the normaliser's name, or NULL */
 } CdpKind;
 
 #define CDP_MAX_VALUE_BYTES		512
+/* sql/identity.sql has it as the default of blocked_pattern */
+#define CDP_ZEROS_PATTERN		"^[-:. 0]*0[-:. 0]*$"
 #define CDP_MAX_IDENTIFIERS		32
 
 /* NULL when there is no such kind; valid until the next call */

@@ -772,11 +772,43 @@ settle_item(Sim *s, int i)
 		see(&b->nodes[current(b, b->uses[u])], item->occurred_at);
 }
 
+/* items in the order of the index on links: the first look at them depends on no order */
+typedef struct ItemOrder
+{
+	int64		identifier_id;
+	int			item;
+} ItemOrder;
+
+static int
+compare_items(const void *x, const void *y)
+{
+	int64		a = ((const ItemOrder *) x)->identifier_id;
+	int64		b = ((const ItemOrder *) y)->identifier_id;
+
+	return a < b ? -1 : a > b;
+}
+
+static ItemOrder *
+order_items(Batch *b)
+{
+	ItemOrder  *order = palloc(sizeof(ItemOrder) * b->nitems);
+
+	for (int i = 0; i < b->nitems; i++)
+	{
+		order[i].item = i;
+		order[i].identifier_id = b->readable[i] ? b->nodes[b->uses[b->first[i]]].identifier_id : 0;
+	}
+	if (b->nitems > 1)
+		qsort(order, b->nitems, sizeof(ItemOrder), compare_items);
+	return order;
+}
+
 void
 cdp_simulate(Batch *b)
 {
 	Sim			s;
 	bool	   *settled = palloc0(sizeof(bool) * b->nitems);
+	ItemOrder  *order;
 	bool		all = true;
 
 	memset(&s, 0, sizeof(s));
@@ -788,8 +820,11 @@ cdp_simulate(Batch *b)
 	s.links = cdp_probe_open("identity_link", "identity_link_live");
 	s.at_column = cdp_probe_column(s.links, "occurred_at");
 	s.pairs = pairtab_create(CurrentMemoryContext, 16, NULL);
-	for (int i = 0; i < b->nitems; i++)
+	order = order_items(b);
+	for (int k = 0; k < b->nitems; k++)
 	{
+		int			i = order[k].item;
+
 		if (!b->readable[i])
 			continue;
 		CHECK_FOR_INTERRUPTS();
@@ -817,5 +852,6 @@ cdp_simulate(Batch *b)
 	if (s.ids != NULL)
 		idtab_destroy(s.ids);
 	cdp_limits_close(s.limits);
+	pfree(order);
 	pfree(settled);
 }

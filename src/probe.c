@@ -12,6 +12,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -34,14 +35,21 @@ cdp_probe_open(const char *table, const char *index)
 	CdpProbe   *p = palloc(sizeof(CdpProbe));
 	Oid			relid = cdp_relation(table);
 	Oid			indexid = cdp_relation(index);
+	bool		found = OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
+		OidIsValid(indexid) && get_rel_relkind(indexid) == RELKIND_INDEX;
 
-	if (!OidIsValid(relid) || !OidIsValid(indexid))
+	/* their owner may have put anything there */
+	if (found)
+	{
+		p->table = table_open(relid, AccessShareLock);
+		p->index = index_open(indexid, AccessShareLock);
+		found = p->index->rd_index->indrelid == relid;
+	}
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table cdp.%s or its index cdp.%s is missing", table, index),
 				 errhint("CALL cdp.migrate(); repairs what is missing.")));
-	p->table = table_open(relid, AccessShareLock);
-	p->index = index_open(indexid, AccessShareLock);
 	p->nkeys = IndexRelationGetNumberOfKeyAttributes(p->index);
 	p->slot = table_slot_create(p->table, NULL);
 	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
@@ -66,7 +74,7 @@ fetch(CdpProbe *p, ScanKey keys, int n)
 {
 	Assert(n == p->nkeys);
 	index_rescan(p->scan, keys, n, NULL, 0);
-	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+	return cdp_probe_next(p);
 }
 
 TupleTableSlot *
@@ -76,6 +84,12 @@ cdp_probe_int8(CdpProbe *p, int64 key)
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
 	return fetch(p, keys, 1);
+}
+
+TupleTableSlot *
+cdp_probe_next(CdpProbe *p)
+{
+	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
 }
 
 TupleTableSlot *

@@ -7,6 +7,7 @@ CDP_MODULES = \
 	jobs \
 	jobs_cron \
 	identity_normalize \
+	identity_compare \
 	identity \
 	event_log \
 	event \

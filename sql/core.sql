@@ -378,7 +378,7 @@ END $$;
 COMMENT ON FUNCTION cdp._revoke_access(text, text) IS 'internal: revoke_access() as the owner of the tables';
 
 CREATE OR REPLACE FUNCTION cdp._set_meta(key text, value text) RETURNS void
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	INSERT INTO cdp.meta AS m (key, value) VALUES (_set_meta.key, _set_meta.value)

@@ -10,6 +10,9 @@
 -- The choice of the calls is random: `psql -v seed=0.5` repeats a run, its seed is printed.
 BEGIN;
 SET LOCAL client_min_messages = error;
+-- one that hangs fails the test instead
+SET LOCAL statement_timeout = '2min';
+SET LOCAL lock_timeout = '1s';
 SET LOCAL search_path = public;
 SELECT plan(7);
 \if :{?seed}
@@ -108,7 +111,7 @@ BEGIN
 			FROM unnest(p.proargtypes) WITH ORDINALITY u(t, o) ORDER BY o) AS types,
 			ARRAY(SELECT n FROM unnest(coalesce(p.proargnames, '{}'), p.proargmodes) WITH ORDINALITY u(n, m, o) WHERE m IS NULL OR m IN ('i', 'b', 'v') ORDER BY o) AS names
 		FROM pg_proc p WHERE p.pronamespace = 'cdp'::regnamespace AND NOT ('internal'::regtype = ANY (p.proargtypes)) AND p.prorettype <> 'trigger'::regtype
-		  AND p.proname NOT IN ('drop_data', 'load_demo', '_migrate', '_lock_tables', '_migrate_end') AND p.proname NOT LIKE '\_demo%' ORDER BY p.oid::regprocedure::text
+		  AND p.proname NOT IN ('drop_data', 'load_demo', '_migrate', '_lock_tables', '_lock_relation', '_migrate_end') AND p.proname NOT LIKE '\_demo%' ORDER BY p.oid::regprocedure::text
 	LOOP
 		FOR i IN 0..f.pronargs LOOP
 			FOR v IN SELECT * FROM hostile_values(f.types[greatest(i, 1)]) v WHERE i > 0 OR random() < 0.5 LOOP
@@ -170,8 +173,8 @@ SELECT is_empty($$SELECT who, f, state, said, sql FROM hostile_shown WHERE state
 	'no verb leaves it to a constraint to find bad input');
 -- the server's own messages: the syntax of an SQL text, of a name, a COMMIT that cannot be here, a table that is there
 SELECT is_empty($$SELECT who, f, state, said, sql FROM hostile_shown WHERE coalesce(hint, '') = '' AND NOT internal
-	AND state NOT IN ('42601', '42602', '2D000', '42P07', '42803', '42883', '42501') LIMIT 20$$, 'who is refused by a verb is told what to do');
-SELECT is_empty($$SELECT who, f, state, said, sql FROM hostile_shown WHERE all_said ~ 'Secret(Member|Name|Trait|Order|X|Time)|13812345678' LIMIT 20$$,
+	AND state NOT IN ('42601', '42602', '2D000', '42P07', '42803', '42883', '42501', '55P03') LIMIT 20$$, 'who is refused by a verb is told what to do');
+SELECT is_empty($$SELECT who, f, state, said, sql FROM hostile_shown WHERE all_said ~ 'Secret(Member|Name|Trait|Order|X|Time)|13812345678' AND NOT (internal AND state LIKE '23%') LIMIT 20$$,
 	'no message repeats a value');
 SELECT is_empty($$SELECT who, f, ms, sql FROM hostile_answer WHERE ms > 10000 LIMIT 20$$, 'none takes longer than ten seconds');
 SELECT is_empty($$SELECT s.name, h.setting AS was, s.setting AS "is" FROM pg_settings s JOIN hostile_settings h USING (name)

@@ -7,6 +7,8 @@ CDP_MODULES = \
 	jobs \
 	jobs_cron \
 	identity_normalize \
+	identity_compare \
+	identity_components \
 	identity \
 	identity_customer \
 	identity_trait \

@@ -12,6 +12,10 @@ CDP_MODULES = \
 	identity \
 	identity_customer \
 	identity_trait \
+	identity_merge \
+	identity_unmerge \
+	identity_explain \
+	identity_recheck \
 	event_log \
 	event \
 	commerce \

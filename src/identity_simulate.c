@@ -248,6 +248,9 @@ note_pair(Sim *s, int x, int y, const char *refusal, const CdpSighting *item)
 		p = &b->pairs[entry->pair];
 		changed = false;
 	}
+	/* followed evidence that turns out to be older counts earlier in a re-check: worth a lock and a write */
+	if (p->link_id != 0 && p->refusal == NULL && refusal == NULL && item->occurred_at < p->occurred_at)
+		changed = true;
 	p->occurred_at = Min(p->occurred_at, item->occurred_at);
 	/* what is followed once is followed; a refusal may end when a rule was loosened */
 	if (p->refusal != NULL && refusal == NULL)
@@ -751,6 +754,9 @@ simulate_item(Sim *s, int i)
 		if (changed && !node->is_new)
 			lock_customer(b, node->alias_id);
 	}
+	/* what was refused was seen all the same */
+	for (int d = 0; d < p.ndropped; d++)
+		see(&b->nodes[p.dropped[d]], item->occurred_at);
 }
 
 static void

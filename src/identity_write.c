@@ -302,10 +302,11 @@ update_links(Batch *b, bool refused)
 	if (rows == NULL)
 		return;
 	cdp_rows_publish(rows);
-	/* a refused one is nobody's to wait for: whoever holds it judges it anew */
+	/* a refused one is nobody's to wait for: whoever holds it judges it anew; and who has judged it since, stays right */
 	cdp_plan_generic(&plan,
 					 "WITH free AS (SELECT l.link_id, p.at, p.merge_id, p.refusal FROM pair p"
-					 "  JOIN cdp.identity_link l ON l.link_id = p.id ORDER BY l.link_id FOR NO KEY UPDATE OF l SKIP LOCKED)"
+					 "  JOIN cdp.identity_link l ON l.link_id = p.id"
+					 "  WHERE p.refusal IS NULL OR l.refusal IS NOT NULL ORDER BY l.link_id FOR NO KEY UPDATE OF l SKIP LOCKED)"
 					 " UPDATE cdp.identity_link l SET occurred_at = least(l.occurred_at, f.at),"
 					 "  merge_id = coalesce(f.merge_id, l.merge_id), refusal = f.refusal"
 					 " FROM free f WHERE l.link_id = f.link_id",

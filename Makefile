@@ -7,13 +7,15 @@ CDP_MODULES = \
 	jobs \
 	jobs_cron \
 	identity_normalize \
+	identity_compare \
+	identity_components \
 	identity \
+	identity_customer \
+	identity_trait \
 	identity_merge \
 	identity_unmerge \
 	identity_explain \
 	identity_recheck \
-	identity_customer \
-	identity_trait \
 	event_log \
 	event \
 	commerce \

@@ -30,7 +30,7 @@ CREATE OR REPLACE FUNCTION cdp._guard_alias() RETURNS trigger
 COMMENT ON FUNCTION cdp._guard_alias() IS 'internal: refuses writes to cdp.profile_alias that do not come from identity';
 
 CREATE OR REPLACE FUNCTION cdp._normalizer_problem(function regproc, policy text) RETURNS text
-	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_normalizer_problem';
+	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_normalizer_problem';
 COMMENT ON FUNCTION cdp._normalizer_problem(regproc, text) IS 'internal: why a function with this policy cannot be a normalizer, NULL when it can';
 
 CREATE OR REPLACE FUNCTION cdp._tombstone_hash(kind text, value text) RETURNS bytea

@@ -165,8 +165,6 @@ AS $$
 -- Each profile walks its own indexes backwards and stops.  For a customer of many profiles that would be too many
 -- probes (profiles times partitions): he is looked at window by window, each four times as long as the one after it.
 DECLARE
-	-- cdp._timeline_merge() tells these, with the reason
-	told_by_identity constant text[] := '{Customer Merged,Customer Unmerged}';
 	lower timestamptz;
 	upper timestamptz := to_time;
 	width interval := '7 days';
@@ -179,7 +177,8 @@ BEGIN
 		FROM unnest(profile_ids) p(id) CROSS JOIN LATERAL (
 			SELECT v.* FROM cdp.event v
 			WHERE v.profile_id = p.id AND v.occurred_at >= from_time AND v.occurred_at < to_time
-			  AND v.name <> ALL (told_by_identity)
+			  -- cdp._timeline_merge() tells these, with the reason
+			  AND v.name NOT IN ('Customer Merged', 'Customer Unmerged')
 			ORDER BY v.occurred_at DESC LIMIT max_rows) e
 		ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT max_rows;
 		RETURN;
@@ -191,7 +190,7 @@ BEGIN
 			jsonb_strip_nulls(jsonb_build_object('event_id', e.event_id, 'source', e.source, 'channel', e.channel))
 		FROM (SELECT v.* FROM cdp.event v
 			WHERE v.profile_id = ANY (profile_ids) AND v.occurred_at >= lower AND v.occurred_at < upper
-			  AND v.name <> ALL (told_by_identity)
+			  AND v.name NOT IN ('Customer Merged', 'Customer Unmerged')
 			ORDER BY v.occurred_at DESC, v.event_id DESC LIMIT rest) e;
 		GET DIAGNOSTICS got = ROW_COUNT;
 		rest := rest - got;

@@ -29,6 +29,7 @@
 extern void cdp_core_init(void);
 extern void cdp_identity_customer_init(void);
 extern void cdp_event_log_init(void);
+extern void cdp_identity_components_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
 extern int	cdp_dedupe_window;
@@ -64,6 +65,10 @@ extern void cdp_begin_write(CdpVerb *verb, const char *name);
 extern void cdp_end(CdpVerb *verb);
 
 extern void cdp_begin_unchecked(CdpVerb *verb);
+
+/* between the two nothing can write: for queries of the caller (read_only.c) */
+extern void cdp_read_only_begin(void);
+extern void cdp_read_only_end(void);
 
 /*
  * Inside a verb, code of somebody else's: it runs as that role, and settings

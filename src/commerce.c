@@ -296,7 +296,10 @@ cdp_check_object(PG_FUNCTION_ARGS)
 	for (int i = 1; i < PG_NARGS(); i++)
 	{
 		if (PG_ARGISNULL(i))
-			elog(ERROR, "cdp._check_object: only the object may be NULL");
+			ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("cdp._check_object: only the object may be NULL"),
+				 errhint("The lists of keys and what the object is called are given by the verb that checks.")));
 	}
 	what = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (PG_ARGISNULL(0))

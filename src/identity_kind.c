@@ -379,6 +379,8 @@ cdp_normalizer_problem(PG_FUNCTION_ARGS)
 	char	   *policy = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	const char *problem = NULL;
 
+	if (PG_ARGISNULL(0) || (!takes_texts(PG_GETARG_OID(0), 1) && !takes_texts(PG_GETARG_OID(0), 2)))
+		PG_RETURN_TEXT_P(cstring_to_text("the function must take a text, and a text for a policy if it has any, and return a text"));
 	fmgr_info(PG_GETARG_OID(0), &flinfo);
 	soft = cdp_soft_normalizer(flinfo.fn_addr);
 	if (soft != NULL)

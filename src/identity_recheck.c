@@ -49,6 +49,13 @@ typedef struct Rows
 	int			max;
 } Rows;
 
+/* a profile made for identifiers of a set */
+typedef struct Made
+{
+	int64		profile_id;
+	int			set;
+} Made;
+
 /* an identifier that sits in the profile of another set */
 typedef struct Move
 {
@@ -232,20 +239,18 @@ compare_moves(const void *p, const void *q, void *arg)
 
 /* Identifiers go to profiles of their set; a closed row stays where they were. */
 static void
-write_moves(Verdict *v, int64 **made, int *nmade)
+write_moves(Verdict *v, Made *made, int *nmade)
 {
 	static SPIPlanPtr profile_plan = NULL;
 	static SPIPlanPtr move_plan = NULL;
 	static const Oid types[3] = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID};
 	CdpGraph   *g = v->g;
 	int64	   *founded = palloc0(sizeof(int64) * Max(g->nidentifiers, 1));	/* per set without a profile */
-	int64	   *profiles = palloc(sizeof(int64) * Max(v->nmoves, 1));
 	int64	   *ids = palloc(sizeof(int64) * Max(v->nmoves, 1));
 	int64	   *targets = palloc(sizeof(int64) * Max(v->nmoves, 1));
 	Datum		args[3];
 	int			n = 0;
 
-	*made = profiles;
 	/* the strongest of a set founds its profile */
 	if (v->nmoves > 1)
 		qsort_arg(v->moves, v->nmoves, sizeof(Move), compare_moves, g);
@@ -262,7 +267,8 @@ write_moves(Verdict *v, int64 **made, int *nmade)
 		else
 		{
 			m->profile_id = nextval_internal(cdp_relation("profile_profile_id_seq"), false);
-			profiles[n++] = m->profile_id;
+			made[n].profile_id = m->profile_id;
+			made[n++].set = set;
 			if (founded[set] == 0 && v->set_after[set] == 0)
 				founded[set] = m->profile_id;
 		}
@@ -307,19 +313,26 @@ set_afterwards(Verdict *v, int i)
 	return v->g->profiles[x->profile].set >= 0 ? v->g->profiles[x->profile].set : -1 - x->profile;
 }
 
+static int
+compare_parts(const void *x, const void *y)
+{
+	const CdpPart *a = x;
+	const CdpPart *b = y;
+
+	if (a->before != b->before)
+		return a->before < b->before ? -1 : 1;
+	return a->after < b->after ? -1 : a->after > b->after;
+}
+
 /* step by which the part of a profile joined, 0: it did not move */
 static int64
 step_of(const Verdict *v, const CdpPart *parts, int nparts, int profile)
 {
 	const GraphProfile *p = &v->g->profiles[profile];
-	int64		before = v->g->customers[p->customer].id;
+	CdpPart		key = {v->g->customers[p->customer].id, 0, p->after, 0, NULL};
+	const CdpPart *part = bsearch(&key, parts, nparts, sizeof(CdpPart), compare_parts);
 
-	for (int i = 0; i < nparts; i++)
-	{
-		if (parts[i].before == before && parts[i].after == p->after)
-			return parts[i].part == parts[i].after ? 0 : parts[i].merge_id;
-	}
-	return 0;
+	return part == NULL || part->part == part->after ? 0 : part->merge_id;
 }
 
 /* Links say whether they are followed, and which step they caused. */
@@ -393,6 +406,15 @@ write_links(Verdict *v, const CdpPart *parts, int nparts)
 	}
 }
 
+static int
+compare_made(const void *x, const void *y)
+{
+	int64		a = ((const Made *) x)->profile_id;
+	int64		b = ((const Made *) y)->profile_id;
+
+	return a < b ? -1 : a > b;
+}
+
 /* The locks are held and the replay is the truth: make it so. */
 static void
 apply(Verdict *v)
@@ -401,13 +423,13 @@ apply(Verdict *v)
 	CdpGraph   *g = v->g;
 	CdpChange  *changes = palloc(sizeof(CdpChange) * Max(g->nprofiles, 1));
 	CdpPart    *parts;
-	int64	   *made;
+	Made	   *made = palloc(sizeof(Made) * Max(v->nmoves, 1));
 	int64	   *named = palloc0(sizeof(int64) * Max(g->nidentifiers, 1));
 	int			nmade;
 	int			nparts;
 	int			n = 0;
 
-	write_moves(v, &made, &nmade);
+	write_moves(v, made, &nmade);
 	for (int p = 0; p < g->nprofiles; p++)
 	{
 		GraphProfile *profile = &g->profiles[p];
@@ -421,23 +443,19 @@ apply(Verdict *v)
 	}
 	parts = cdp_apply_partition(changes, n, &cause, &nparts);
 	/* profiles made for identifiers: all of a set are one customer, its smallest profile when it has none yet */
-	qsort(made, nmade, sizeof(int64), cdp_id_compare);
+	qsort(made, nmade, sizeof(Made), compare_made);
 	for (int k = 0; k < nmade; k++)
 	{
-		int			set = -1;
+		int			set = made[k].set;
 
-		for (int i = 0; i < v->nmoves && set < 0; i++)
-		{
-			if (v->moves[i].profile_id == made[k])
-				set = cdp_graph_set(g, v->moves[i].identifier);
-		}
 		if (v->set_after[set] != 0)
-			cdp_recheck_merge(v->set_after[set], made[k]);
+			cdp_recheck_merge(v->set_after[set], made[k].profile_id);
 		else if (named[set] != 0)
-			cdp_recheck_merge(named[set], made[k]);
+			cdp_recheck_merge(named[set], made[k].profile_id);
 		else
-			named[set] = made[k];
+			named[set] = made[k].profile_id;
 	}
+	qsort(parts, nparts, sizeof(CdpPart), compare_parts);
 	write_links(v, parts, nparts);
 }
 
@@ -499,14 +517,16 @@ lock_body(void *arg)
 
 /* Customers of components that change: lock them all, look again, write. */
 static void
-apply_locked(int64 *ids, int n, Rows *rows)
+apply_locked(const int64 *ids, int n, Rows *rows)
 {
-	Locking		l = {ids, n, NULL, 0, {0}};
+	Locking		l = {NULL, n, NULL, 0, {0}};
 	int			round = 0;
 	bool	   *skip;
 
 	if (n == 0)
 		return;
+	l.ids = palloc(sizeof(int64) * n);
+	memcpy(l.ids, ids, sizeof(int64) * n);
 	do
 	{
 		cdp_count_round(&round);
@@ -572,7 +592,11 @@ cdp_read_page(CdpPage *page, int64 after, int limit, const TimestampTz *since, b
 								"   OR EXISTS (SELECT FROM cdp.identity_link l WHERE l.identifier_a = i.identifier_id"
 								"     AND l.revoked_at IS NULL AND l.refusal IS NOT NULL AND l.linked_at >= $3)"
 								"   OR EXISTS (SELECT FROM cdp.identity_link l WHERE l.identifier_b = i.identifier_id"
-								"     AND (l.linked_at >= $3 OR l.revoked_at >= $3)))",
+								"     AND (l.linked_at >= $3 OR l.revoked_at >= $3))"
+								"   OR EXISTS (SELECT FROM cdp.merge_log m WHERE m.at >= $3"
+								"     AND m.customer_id = coalesce(a.customer_id, i.profile_id))"
+								"   OR EXISTS (SELECT FROM cdp.merge_log m WHERE m.at >= $3"
+								"     AND m.other_id = coalesce(a.customer_id, i.profile_id)))",
 								3, types);
 	}
 	else if (every)
@@ -698,7 +722,10 @@ cdp_recheck_identity(PG_FUNCTION_ARGS)
 		cdp_begin_write(&verb, "recheck_identity");
 	start_gathering(&all);
 	while (cdp_read_page(&page, page.last, PAGE, from, false, dry_run) > 0)
+	{
 		look_at(&page, &all, dry_run ? &rows : NULL, dry_run);
+		pfree(page.customers);
+	}
 	if (!dry_run)
 		apply_locked(all.ids, all.n, &rows);
 	if (rows.n > 1)

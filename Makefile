@@ -9,6 +9,7 @@ CDP_MODULES = \
 	identity_normalize \
 	identity_compare \
 	identity \
+	identity_match \
 	event_log \
 	event \
 	commerce \

@@ -28,6 +28,7 @@
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
 extern void cdp_event_log_init(void);
+extern void cdp_identity_match_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
 extern int	cdp_dedupe_window;
@@ -35,6 +36,7 @@ extern int	cdp_max_future;
 extern int	cdp_last_seen_resolution;
 extern int	cdp_source_lock_timeout_ms;
 extern int	cdp_backfill_inline_rows;
+extern int	cdp_max_block_pairs;
 
 /* the clock: setting cdp.now, or the transaction's start */
 extern TimestampTz cdp_now_value(void);
@@ -61,6 +63,10 @@ extern void cdp_begin_write(CdpVerb *verb, const char *name);
 extern void cdp_end(CdpVerb *verb);
 
 extern void cdp_begin_unchecked(CdpVerb *verb);
+
+/* between the two nothing can write: for queries of the caller (read_only.c) */
+extern void cdp_read_only_begin(void);
+extern void cdp_read_only_end(void);
 
 /* 55000 unless tables, extension and library fit together; waits for a migration (core_version.c) */
 extern void cdp_check_version(void);

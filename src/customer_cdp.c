@@ -24,5 +24,6 @@ _PG_init(void)
 {
 	cdp_core_init();
 	cdp_event_log_init();
+	cdp_identity_match_init();
 	MarkGUCPrefixReserved("cdp");
 }

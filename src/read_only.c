@@ -40,8 +40,8 @@ subtransaction_ends(SubXactEvent event, SubTransactionId mine, SubTransactionId 
 		begun_at = 0;
 }
 
-Datum
-cdp_begin_read_only(PG_FUNCTION_ARGS)
+void
+cdp_read_only_begin(void)
 {
 	if (!callbacks_registered)
 	{
@@ -54,16 +54,30 @@ cdp_begin_read_only(PG_FUNCTION_ARGS)
 		XactReadOnly = true;
 		begun_at = GetCurrentTransactionNestLevel();
 	}
-	PG_RETURN_VOID();
 }
 
-Datum
-cdp_end_read_only(PG_FUNCTION_ARGS)
+void
+cdp_read_only_end(void)
 {
 	if (begun_at != 0 && begun_at == GetCurrentTransactionNestLevel())
 	{
 		XactReadOnly = false;
 		begun_at = 0;
 	}
+}
+
+/* cdp._begin_read_only() -> void */
+Datum
+cdp_begin_read_only(PG_FUNCTION_ARGS)
+{
+	cdp_read_only_begin();
+	PG_RETURN_VOID();
+}
+
+/* cdp._end_read_only() -> void */
+Datum
+cdp_end_read_only(PG_FUNCTION_ARGS)
+{
+	cdp_read_only_end();
 	PG_RETURN_VOID();
 }

@@ -17,12 +17,10 @@
  *
  * SQL: sql/value.sql.  Tests: test/sql/value_table.sql.  Page: doc/value.md.
  */
-#include "cdp.h"
+#include "user_query.h"
 
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
-#include "parser/analyze.h"
-#include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -33,27 +31,6 @@
 PG_FUNCTION_INFO_V1(cdp_purchases_query);
 
 #define SHAPE_HINT	"The query returns customer_id bigint, occurred_at timestamptz, amount numeric and, if you like, currency text, in this order."
-
-/* The one SELECT in the text, not yet looked up in the catalog. */
-static RawStmt *
-parse_one_select(const char *text)
-{
-	List	   *raw = raw_parser(text, RAW_PARSE_DEFAULT);
-	RawStmt    *stmt;
-
-	if (list_length(raw) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("the text of purchases must be one query, not %d", list_length(raw)),
-				 errhint(SHAPE_HINT)));
-	stmt = linitial_node(RawStmt, raw);
-	if (!IsA(stmt->stmt, SelectStmt) || castNode(SelectStmt, stmt->stmt)->intoClause != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the text of purchases must be a SELECT"),
-				 errhint(SHAPE_HINT)));
-	return stmt;
-}
 
 /* The expression that turns column number n of the query into what we want. */
 static const char *
@@ -93,18 +70,11 @@ cdp_purchases_query(PG_FUNCTION_ARGS)
 	static const char *const wanted[MAX_COLUMNS] = {"an integer", "a date or a timestamp", "a number", "text"};
 	static const char *const names[MAX_COLUMNS] = {"customer_id", "occurred_at", "amount", "currency"};
 	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	RawStmt    *raw = parse_one_select(sql);
-	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, NULL);
+	Query	   *query = cdp_user_query(sql, "purchases", 0, SHAPE_HINT);
 	StringInfoData buf;
 	int			ncolumns = 0;
 	int			guc_level;
 	ListCell   *lc;
-
-	if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the text of purchases must not write or lock rows"),
-				 errhint(SHAPE_HINT)));
 
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "SELECT ");

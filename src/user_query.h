@@ -1,0 +1,24 @@
+/*
+ * user_query.h
+ *	  SQL that a user hands in as text: what it is, before it runs.
+ */
+#ifndef CDP_USER_QUERY_H
+#define CDP_USER_QUERY_H
+
+#include "cdp.h"
+
+#include "nodes/parsenodes.h"
+
+/*
+ * The one SELECT in the text, looked up in the catalog under the search_path
+ * in force; it writes nothing and locks no rows.  what names the argument in
+ * messages.  sqlstate is raised for anything that is not one such SELECT; 0
+ * tells a syntax error (42601) from a kind of statement that is not taken
+ * (0A000).
+ */
+extern Query *cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint);
+
+/* the one expression in the text, as the grammar gives it; NULL when it is not exactly one */
+extern Node *cdp_user_expression(const char *text);
+
+#endif							/* CDP_USER_QUERY_H */

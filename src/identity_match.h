@@ -84,6 +84,7 @@ typedef struct MatchValue
 {
 	const pg_wchar *chars;		/* canonical form; a date is its eight digits */
 	int			nchars;
+	uint64		mask;			/* a bit per character and occurrence, see may_be_similar() */
 	int			cut;			/* email: place of the @ */
 	int			simplified;		/* han_name: number of its simplified form */
 	int			sound;			/* han_name: number of its pinyin, 0: none */

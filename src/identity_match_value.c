@@ -29,6 +29,7 @@
 #include "identity_normalize.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "utils/memutils.h"
 
 /* jaro_winkler from here on */
@@ -37,6 +38,9 @@
 
 /* one edit in three characters is no likeness */
 #define EDIT_MIN_CHARS	4
+
+/* above that a mask would be full and cost more than it saves */
+#define MASK_MAX_CHARS	48
 
 typedef struct KindInfo
 {
@@ -199,6 +203,26 @@ put(MatchDict *dict, const void *bytes, int len, bool *is_new)
 	return dict->n++;
 }
 
+/*
+ * A bit for each character and occurrence: the second e of a word has another
+ * bit than the first.
+ */
+static uint64
+character_mask(const pg_wchar *chars, int n)
+{
+	uint64		mask = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		uint32		before = 0;
+
+		for (int j = 0; j < i; j++)
+			before += chars[j] == chars[i];
+		mask |= UINT64CONST(1) << ((chars[i] * UINT64CONST(0x9E3779B1) + before * UINT64CONST(0x85EBCA77)) >> 16 & 63);
+	}
+	return mask;
+}
+
 /* put a canonical form that is its characters */
 static int
 put_chars(MatchDict *dict, const pg_wchar *chars, int n, bool *is_new)
@@ -213,6 +237,7 @@ put_chars(MatchDict *dict, const pg_wchar *chars, int n, bool *is_new)
 
 		value->chars = (const pg_wchar *) value_lookup(dict->hash, key)->key.bytes;
 		value->nchars = n;
+		value->mask = n <= MASK_MAX_CHARS ? character_mask(chars, n) : 0;
 	}
 	return number;
 }
@@ -460,11 +485,36 @@ one_edit(const pg_wchar *a, int na, const pg_wchar *b, int nb)
 	return (na <= 1 && nb <= 1) || (na == 2 && nb == 2 && a[0] == b[1] && a[1] == b[0]);
 }
 
+/*
+ * An upper bound of jaro_winkler that costs two counts of bits, for the many
+ * pairs that have little in common.  Each bit that only a has stands for an
+ * occurrence of a character in a without one in b to match it.
+ */
+static bool
+may_be_similar(const MatchValue *a, const MatchValue *b)
+{
+	int			na = a->nchars;
+	int			nb = b->nchars;
+	int			prefix = 0;
+	int			matches;
+	double		jaro;
+
+	if (a->mask == 0 || b->mask == 0)
+		return true;
+	matches = Min(na - pg_popcount64(a->mask & ~b->mask), nb - pg_popcount64(b->mask & ~a->mask));
+	jaro = ((double) matches / na + (double) matches / nb + 1) / 3;
+	while (prefix < 4 && prefix < na && prefix < nb && a->chars[prefix] == b->chars[prefix])
+		prefix++;
+	return jaro + 0.1 * prefix * (1 - jaro) >= SIMILAR_FROM;
+}
+
 static int
 text_level(const MatchValue *a, const MatchValue *b)
 {
 	double		alike;
 
+	if (!may_be_similar(a, b))
+		return 0;
 	if (Min(a->nchars, b->nchars) >= EDIT_MIN_CHARS && one_edit(a->chars, a->nchars, b->chars, b->nchars))
 		return 2;
 	alike = cdp_jaro_winkler_wchar(a->chars, a->nchars, b->chars, b->nchars);
@@ -479,9 +529,8 @@ han_level(const MatchValue *a, const MatchValue *b)
 	if (a->sound != 0 && a->sound == b->sound)
 		return 2;
 	/* a character of two is half of the name, of three a third; jaro_winkler weighs that */
-	if (cdp_jaro_winkler_wchar(a->chars, a->nchars, b->chars, b->nchars) >= SIMILAR_FROM)
-		return 1;
-	return 0;
+	return may_be_similar(a, b) &&
+		cdp_jaro_winkler_wchar(a->chars, a->nchars, b->chars, b->nchars) >= SIMILAR_FROM;
 }
 
 static int

@@ -17,6 +17,7 @@
 
 #include "cdp.h"
 
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 
 /* characters that are compared without asking for memory; names are shorter */
@@ -39,5 +40,21 @@ extern double cdp_jaro_winkler_wchar(const pg_wchar *a, int na, const pg_wchar *
 /* max_distance < 0: no limit; otherwise max_distance + 1 stands for everything above it */
 extern int	cdp_damerau_levenshtein_wchar(const pg_wchar *a, int na, const pg_wchar *b, int nb,
 										  int max_distance);
+
+/*
+ * identity_pinyin.c: for code points, that is in UTF8 only.  The name of the
+ * pinyin functions is one of cdp_name_normalize().
+ */
+
+/* traditional characters become simplified ones, each one character */
+extern void cdp_simplify_wchar(pg_wchar *w, int n);
+
+/* append "zeng guo fan"; nothing for a blank name */
+extern void cdp_pinyin_key_wchar(const pg_wchar *name, int n, StringInfo out);
+
+/* all ways to read it, palloc'd, in byte order; answers how many, 0 for a blank name */
+#define CDP_PINYIN_KEYS		16
+
+extern int	cdp_pinyin_keys_wchar(const pg_wchar *name, int n, char *keys[CDP_PINYIN_KEYS]);
 
 #endif							/* CDP_IDENTITY_COMPARE_H */

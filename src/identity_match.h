@@ -87,7 +87,8 @@ typedef struct MatchValue
 	uint64		mask;			/* a bit per character and occurrence, see may_be_similar() */
 	int			cut;			/* email: place of the @ */
 	int			simplified;		/* han_name: number of its simplified form */
-	int			sound;			/* han_name: number of its pinyin, 0: none */
+	int			nsounds;
+	int		   *sounds;			/* han_name: numbers of its readings */
 	double		number;
 } MatchValue;
 

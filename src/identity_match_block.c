@@ -127,10 +127,22 @@ rule_statement(const MatchRule *rule, bool link_only, bool explain_only)
 					explain_only ? "" : " OPERATOR(pg_catalog.<) r.", explain_only ? "" : column);
 }
 
+/* the server's own complaints about a rule say nothing of what a rule is; those about names have hints */
+static void
+add_rule_hint(void *arg)
+{
+	int			code = geterrcode();
+
+	if (code == ERRCODE_DATATYPE_MISMATCH || code == ERRCODE_GROUPING_ERROR || code == ERRCODE_WINDOWING_ERROR ||
+		code == ERRCODE_FEATURE_NOT_SUPPORTED || code == ERRCODE_UNDEFINED_PARAMETER)
+		errhint(RULE_HINT);
+}
+
 /* look at a rule before it runs; answers whether the planner can join by it */
 static bool
 check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 {
+	ErrorContextCallback callback = {error_context_stack, add_rule_hint, NULL};
 	const char *sql;
 	QueryEnvironment *env = create_queryEnv();
 	List	   *raw;
@@ -138,15 +150,20 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 
 	if (rule->text[strspn(rule->text, " \t\r\n")] == '\0')
 		refuse_rule(rule, "is empty");
-	if (cdp_user_expression(rule->text) == NULL)
+	if (cdp_user_expression(rule->text, RULE_HINT) == NULL)
 		refuse_rule(rule, "is not one expression");
 	register_ENR(env, enr);
 	sql = rule_statement(rule, link_only, true);
 	raw = raw_parser(sql, RAW_PARSE_DEFAULT);
 	Assert(list_length(raw) == 1);
+	error_context_stack = &callback;
 	query = parse_analyze_fixedparams(linitial_node(RawStmt, raw), sql, NULL, 0, env);
+	error_context_stack = callback.previous;
 	if (contain_volatile_functions(query->jointree->quals))
-		refuse_rule(rule, "is volatile, so that it would not give the same pairs twice");
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("blocking rule \"%s\" calls a volatile function", rule->text),
+				 errhint("The same records have to give the same pairs: functions in a rule are IMMUTABLE or STABLE.")));
 	return has_join(query->jointree->quals);
 }
 

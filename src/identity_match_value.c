@@ -347,35 +347,73 @@ put_number_text(MatchDict *dict, const char *in, int len)
 	return end == buf || *end != '\0' ? -1 : match_put_number(dict, number);
 }
 
-/* number of a derived form, from 1 */
+/* number of a derived form: what it is, then its bytes */
 static int
-put_form(MatchDict *dict, char what, const pg_wchar *w, int n)
+put_form(MatchDict *dict, char what, const void *bytes, int len)
 {
-	int			len = n * sizeof(pg_wchar) + 1;
-	char	   *bytes = palloc(len);
-	ValueKey	key = {bytes, len};
+	char	   *copy = palloc(len + 1);
+	ValueKey	key = {copy, len + 1};
 	bool		found;
 	ValueEntry *entry;
 
-	bytes[0] = what;
-	memcpy(bytes + 1, w, len - 1);
+	copy[0] = what;
+	memcpy(copy + 1, bytes, len);
 	if (dict->forms == NULL)
 		dict->forms = value_create(dict->context, 1024, NULL);
 	entry = value_insert(dict->forms, key, &found);
 	if (!found)
 	{
-		entry->key.bytes = memcpy(MemoryContextAlloc(dict->context, len), bytes, len);
-		entry->number = ++dict->nforms;
+		entry->key.bytes = memcpy(MemoryContextAlloc(dict->context, len + 1), copy, len + 1);
+		entry->number = dict->nforms++;
 	}
 	return entry->number;
 }
 
-/* what a Han name has beside its characters */
+/* a reading counts without its spaces: Guofan and Guo Fan are one given name */
+static int
+put_sound(MatchDict *dict, const char *key, int len)
+{
+	char	   *sound = palloc(len + 1);
+	int			n = 0;
+
+	for (int i = 0; i < len; i++)
+	{
+		if (key[i] != ' ')
+			sound[n++] = key[i];
+	}
+	return put_form(dict, 'p', sound, n);
+}
+
+/*
+ * What a Han name has beside its characters: its simplified form and all its
+ * readings.  A name in Latin letters may have its surname in front or behind.
+ */
 static void
 derive_han(MatchDict *dict, MatchValue *value)
 {
-	value->simplified = put_form(dict, 's', value->chars, value->nchars);
-	value->sound = 0;
+	pg_wchar   *simplified = palloc((value->nchars + 1) * sizeof(pg_wchar));
+	char	   *keys[CDP_PINYIN_KEYS];
+	int			nkeys;
+	bool		han = false;
+
+	memcpy(simplified, value->chars, value->nchars * sizeof(pg_wchar));
+	cdp_simplify_wchar(simplified, value->nchars);
+	value->simplified = put_form(dict, 's', simplified, value->nchars * sizeof(pg_wchar));
+	for (int i = 0; i < value->nchars; i++)
+		han = han || cdp_is_han(value->chars[i]);
+
+	nkeys = cdp_pinyin_keys_wchar(value->chars, value->nchars, keys);
+	value->sounds = MemoryContextAlloc(dict->context, (nkeys + 1) * sizeof(int));
+	for (int i = 0; i < nkeys; i++)
+		value->sounds[value->nsounds++] = put_sound(dict, keys[i], strlen(keys[i]));
+	if (!han && nkeys == 1)
+	{
+		char	   *last = strrchr(keys[0], ' ');
+
+		if (last != NULL)
+			value->sounds[value->nsounds++] =
+				put_sound(dict, psprintf("%s%.*s", last, (int) (last - keys[0]), keys[0]), strlen(keys[0]));
+	}
 }
 
 /* The number of a text under the kind of the dictionary; -1: blank, or not readable as this kind. */
@@ -526,8 +564,14 @@ han_level(const MatchValue *a, const MatchValue *b)
 {
 	if (a->simplified == b->simplified)
 		return 3;
-	if (a->sound != 0 && a->sound == b->sound)
-		return 2;
+	for (int i = 0; i < a->nsounds; i++)
+	{
+		for (int j = 0; j < b->nsounds; j++)
+		{
+			if (a->sounds[i] == b->sounds[j])
+				return 2;
+		}
+	}
 	/* a character of two is half of the name, of three a third; jaro_winkler weighs that */
 	return may_be_similar(a, b) &&
 		cdp_jaro_winkler_wchar(a->chars, a->nchars, b->chars, b->nchars) >= SIMILAR_FROM;

@@ -17,10 +17,30 @@
 #include "parser/analyze.h"
 #include "parser/parser.h"
 
+/* the server's own syntax errors come without a hint */
+static void
+add_hint(void *arg)
+{
+	if (geterrcode() == ERRCODE_SYNTAX_ERROR)
+		errhint("%s", (const char *) arg);
+}
+
+static List *
+parse(const char *text, RawParseMode mode, const char *hint)
+{
+	ErrorContextCallback callback = {error_context_stack, add_hint, unconstify(char *, hint)};
+	List	   *raw;
+
+	error_context_stack = &callback;
+	raw = raw_parser(text, mode);
+	error_context_stack = callback.previous;
+	return raw;
+}
+
 Query *
 cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint)
 {
-	List	   *raw = raw_parser(text, RAW_PARSE_DEFAULT);
+	List	   *raw = parse(text, RAW_PARSE_DEFAULT, hint);
 	RawStmt    *stmt;
 	Query	   *query;
 
@@ -45,9 +65,9 @@ cdp_user_query(const char *text, const char *what, int sqlstate, const char *hin
 }
 
 Node *
-cdp_user_expression(const char *text)
+cdp_user_expression(const char *text, const char *hint)
 {
-	List	   *raw = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	List	   *raw = parse(text, RAW_PARSE_PLPGSQL_EXPR, hint);
 	SelectStmt *stmt = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
 	ResTarget  *target;
 

@@ -19,6 +19,6 @@
 extern Query *cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint);
 
 /* the one expression in the text, as the grammar gives it; NULL when it is not exactly one */
-extern Node *cdp_user_expression(const char *text);
+extern Node *cdp_user_expression(const char *text, const char *hint);
 
 #endif							/* CDP_USER_QUERY_H */

@@ -10,6 +10,7 @@ CDP_MODULES = \
 	identity_compare \
 	identity \
 	identity_match \
+	identity_review \
 	event_log \
 	event \
 	commerce \

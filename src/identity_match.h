@@ -149,6 +149,7 @@ typedef struct MatchPairs
 #define MATCH_LEFT(pair)	((int) ((pair) >> 32))
 #define MATCH_RIGHT(pair)	((int) ((pair) & 0xFFFFFFFF))
 
+extern void match_check_rule_text(const MatchRule *rule);
 extern MatchPairs *match_block(MatchRecords *records, MatchModel *model);
 
 /* identity_match_fit.c */

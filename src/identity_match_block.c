@@ -127,6 +127,16 @@ rule_statement(const MatchRule *rule, bool link_only, bool explain_only)
 					explain_only ? "" : " OPERATOR(pg_catalog.<) r.", explain_only ? "" : column);
 }
 
+/* one expression, whatever it means */
+void
+match_check_rule_text(const MatchRule *rule)
+{
+	if (rule->text[strspn(rule->text, " \t\r\n")] == '\0')
+		refuse_rule(rule, "is empty");
+	if (cdp_user_expression(rule->text, RULE_HINT) == NULL)
+		refuse_rule(rule, "is not one expression");
+}
+
 /* the server's own complaints about a rule say nothing of what a rule is; those about names have hints */
 static void
 add_rule_hint(void *arg)
@@ -148,10 +158,7 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 	List	   *raw;
 	Query	   *query;
 
-	if (rule->text[strspn(rule->text, " \t\r\n")] == '\0')
-		refuse_rule(rule, "is empty");
-	if (cdp_user_expression(rule->text, RULE_HINT) == NULL)
-		refuse_rule(rule, "is not one expression");
+	match_check_rule_text(rule);
 	register_ENR(env, enr);
 	sql = rule_statement(rule, link_only, true);
 	raw = raw_parser(sql, RAW_PARSE_DEFAULT);

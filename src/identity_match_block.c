@@ -23,8 +23,6 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "parser/analyze.h"
-#include "parser/parser.h"
 #include "tcop/dest.h"
 #include "user_query.h"
 #include "utils/guc.h"
@@ -137,35 +135,16 @@ match_check_rule_text(const MatchRule *rule)
 		refuse_rule(rule, "is not one expression");
 }
 
-/* the server's own complaints about a rule say nothing of what a rule is; those about names have hints */
-static void
-add_rule_hint(void *arg)
-{
-	int			code = geterrcode();
-
-	if (code == ERRCODE_DATATYPE_MISMATCH || code == ERRCODE_GROUPING_ERROR || code == ERRCODE_WINDOWING_ERROR ||
-		code == ERRCODE_FEATURE_NOT_SUPPORTED || code == ERRCODE_UNDEFINED_PARAMETER)
-		errhint(RULE_HINT);
-}
-
 /* look at a rule before it runs; answers whether the planner can join by it */
 static bool
 check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 {
-	ErrorContextCallback callback = {error_context_stack, add_rule_hint, NULL};
-	const char *sql;
 	QueryEnvironment *env = create_queryEnv();
-	List	   *raw;
 	Query	   *query;
 
 	match_check_rule_text(rule);
 	register_ENR(env, enr);
-	sql = rule_statement(rule, link_only, true);
-	raw = raw_parser(sql, RAW_PARSE_DEFAULT);
-	Assert(list_length(raw) == 1);
-	error_context_stack = &callback;
-	query = parse_analyze_fixedparams(linitial_node(RawStmt, raw), sql, NULL, 0, env);
-	error_context_stack = callback.previous;
+	query = cdp_user_condition(rule_statement(rule, link_only, true), env, RULE_HINT);
 	if (contain_volatile_functions(query->jointree->quals))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

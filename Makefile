@@ -8,6 +8,7 @@ CDP_MODULES = \
 	jobs_cron \
 	identity_normalize \
 	identity_compare \
+	identity_components \
 	identity \
 	identity_match \
 	identity_review \

@@ -17,7 +17,6 @@
 #include "parser/analyze.h"
 #include "parser/parser.h"
 
-<<<<<<< HEAD
 /* what the server's own complaint about a text needs: whose text it is, and what it should be */
 typedef struct TextContext
 {
@@ -78,15 +77,6 @@ cdp_user_query(const char *text, const char *what, int sqlstate, const char *hin
 
 	begin_text(&context, text, hint);
 	raw = raw_parser(text, RAW_PARSE_DEFAULT);
-=======
-Query *
-cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint)
-{
-	List	   *raw = raw_parser(text, RAW_PARSE_DEFAULT);
-	RawStmt    *stmt;
-	Query	   *query;
-
->>>>>>> compare
 	if (list_length(raw) != 1)
 		ereport(ERROR,
 				(errcode(sqlstate ? sqlstate : ERRCODE_SYNTAX_ERROR),
@@ -99,10 +89,7 @@ cdp_user_query(const char *text, const char *what, int sqlstate, const char *hin
 				 errmsg("the text of %s must be a SELECT", what),
 				 errhint("%s", hint)));
 	query = parse_analyze_fixedparams(stmt, text, NULL, 0, NULL);
-<<<<<<< HEAD
 	end_text(&context);
-=======
->>>>>>> compare
 	if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks != NIL)
 		ereport(ERROR,
 				(errcode(sqlstate ? sqlstate : ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -111,7 +98,6 @@ cdp_user_query(const char *text, const char *what, int sqlstate, const char *hin
 	return query;
 }
 
-<<<<<<< HEAD
 Query *
 cdp_user_condition(const char *sql, QueryEnvironment *env, const char *hint)
 {
@@ -140,15 +126,6 @@ cdp_user_expression(const char *text, const char *hint)
 	end_text(&context);
 	stmt = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
 
-=======
-Node *
-cdp_user_expression(const char *text)
-{
-	List	   *raw = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
-	SelectStmt *stmt = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
-	ResTarget  *target;
-
->>>>>>> compare
 	/* the grammar of PL/pgSQL allows what may follow a SELECT list */
 	if (list_length(stmt->targetList) != 1 || stmt->op != SETOP_NONE || stmt->distinctClause ||
 		stmt->intoClause || stmt->fromClause || stmt->whereClause || stmt->groupClause ||

@@ -220,7 +220,7 @@ read_source(Loader *loader, Datum value)
 
 	if (strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("source of a record is longer than %d bytes", NAMEDATALEN - 1),
 				 errhint("source names where records come from: 'crm', 'shop'.")));
 	strlcpy(key, name, sizeof(key));

@@ -11,7 +11,9 @@
  * it.  Between the two calls the transaction is read-only for everybody, also
  * for functions in the query and for what they SET.  Ending takes back only
  * what beginning has done, in the same transaction: a transaction that is
- * read-only by itself stays so whoever calls.
+ * read-only by itself stays so whoever calls.  Stretches may lie in one
+ * another: the outermost ends it.  What C has begun only C ends, so that a
+ * query cannot call itself free.
  *
  * SQL: sql/core.sql.  Tests: test/sql/value_table.sql.
  */
@@ -24,6 +26,10 @@ PG_FUNCTION_INFO_V1(cdp_end_read_only);
 
 /* nest level of the transaction that is read-only by our doing, 0: none is */
 static int	begun_at = 0;
+
+/* how often it has been begun there, and who was the first */
+static int	depth = 0;
+static bool begun_in_c = false;
 static bool callbacks_registered = false;
 
 static void
@@ -40,9 +46,11 @@ subtransaction_ends(SubXactEvent event, SubTransactionId mine, SubTransactionId 
 		begun_at = 0;
 }
 
-void
-cdp_read_only_begin(void)
+static void
+begin(bool in_c)
 {
+	int			level = GetCurrentTransactionNestLevel();
+
 	if (!callbacks_registered)
 	{
 		RegisterXactCallback(transaction_ends, NULL);
@@ -52,25 +60,41 @@ cdp_read_only_begin(void)
 	if (!XactReadOnly)
 	{
 		XactReadOnly = true;
-		begun_at = GetCurrentTransactionNestLevel();
+		begun_at = level;
+		depth = 1;
+		begun_in_c = in_c;
 	}
+	else if (begun_at == level && (in_c || !begun_in_c))
+		depth++;
 }
 
-void
-cdp_read_only_end(void)
+static void
+end(bool in_c)
 {
-	if (begun_at != 0 && begun_at == GetCurrentTransactionNestLevel())
+	if (begun_at != 0 && begun_at == GetCurrentTransactionNestLevel() && (in_c || !begun_in_c) && --depth == 0)
 	{
 		XactReadOnly = false;
 		begun_at = 0;
 	}
 }
 
+void
+cdp_read_only_begin(void)
+{
+	begin(true);
+}
+
+void
+cdp_read_only_end(void)
+{
+	end(true);
+}
+
 /* cdp._begin_read_only() -> void */
 Datum
 cdp_begin_read_only(PG_FUNCTION_ARGS)
 {
-	cdp_read_only_begin();
+	begin(false);
 	PG_RETURN_VOID();
 }
 
@@ -78,6 +102,6 @@ cdp_begin_read_only(PG_FUNCTION_ARGS)
 Datum
 cdp_end_read_only(PG_FUNCTION_ARGS)
 {
-	cdp_read_only_end();
+	end(false);
 	PG_RETURN_VOID();
 }

@@ -373,33 +373,75 @@ find_clusters(Edges *edges, double auto_threshold, uint64 *nmembers)
 	return members;
 }
 
+typedef struct Apart
+{
+	int64		a;
+	int64		b;
+} Apart;
+
+static int
+apart_cmp(const void *x, const void *y)
+{
+	const Apart *p = x;
+	const Apart *q = y;
+
+	if (p->a != q->a)
+		return p->a < q->a ? -1 : 1;
+	return p->b < q->b ? -1 : p->b > q->b;
+}
+
+/* the clusters of the two, as they will be called */
+static Apart
+clusters_of(const Member *members, uint64 n, const Edge *edge)
+{
+	int64		x = component_of(members, n, edge->a);
+	int64		y = component_of(members, n, edge->b);
+
+	return (Apart) {Min(x, y), Max(x, y)};
+}
+
 /* leaves only what has a zone, likeliest first */
 static void
 set_zones(Edges *edges, double auto_threshold, double review_threshold)
 {
 	uint64		nmembers;
 	Member	   *members = find_clusters(edges, auto_threshold, &nmembers);
+	Apart	   *aparts = MemoryContextAllocHuge(CurrentMemoryContext, Max(edges->n, 1) * sizeof(Apart));
+	int64		naparts = 0;
 	int64		to = 0;
 
 	for (int64 i = 0; i < edges->n; i++)
 	{
+		if (edges->edge[i].decided)
+			aparts[naparts++] = clusters_of(members, nmembers, &edges->edge[i]);
+	}
+	qsort(aparts, naparts, sizeof(Apart), apart_cmp);
+	for (int64 i = 0; i < edges->n; i++)
+	{
 		Edge	   *edge = &edges->edge[i];
-		bool		together;
+		Apart		clusters;
 
 		if (edge->decided || edge->probability < review_threshold)
 			continue;
-		together = component_of(members, nmembers, edge->a) == component_of(members, nmembers, edge->b);
-		if (edge->probability >= auto_threshold && together)
+		clusters = clusters_of(members, nmembers, edge);
+		if (clusters.a == clusters.b)
+		{
+			/* what is less sure is answered by the surer pairs around it */
+			if (edge->probability < auto_threshold)
+				continue;
 			edge->zone = "auto";
-		else if (!together)
+		}
+		/* nor is anybody asked about clusters of which two were decided */
+		else if (bsearch(&clusters, aparts, naparts, sizeof(Apart), apart_cmp) == NULL)
 			edge->zone = "review";
 		else
-			continue;			/* the surer pairs around it answer it */
+			continue;
 		edges->edge[to++] = *edge;
 	}
 	edges->n = to;
 	qsort(edges->edge, edges->n, sizeof(Edge), output_cmp);
 	pfree(members);
+	pfree(aparts);
 }
 
 /* cdp._match_edges() -> setof (left_id, right_id, probability) */

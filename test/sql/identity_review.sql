@@ -102,6 +102,18 @@ SELECT cdp.customer_id(50), left_id, right_id FROM cdp.match_queue;
 SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 1, 0.9, false) ORDER BY 1, 2;
 SELECT left_id, right_id, status, note FROM cdp.match_candidate WHERE left_id >= 49 ORDER BY candidate_id;
 
+-- likeness is no chain: who is like both ends joins one of them, the other pair is for a person
+SELECT cdp.identify('{"member_id": "m71"}', '{"name": "黄庭坚", "birthday": "1985-06-12", "city": "分宁"}'), cdp.identify('{"member_id": "m72"}', '{"name": "黄庭坚", "birthday": "1985-06-12", "city": "洪州"}'), cdp.identify('{"member_id": "m73"}', '{"name": "黄庭坚", "birthday": "1971-01-01", "city": "洪州"}');
+SELECT left_id, right_id, zone, round(probability::numeric, 3) AS p FROM cdp.match_profiles('person', 0.5, 0) WHERE left_id >= 52 ORDER BY 1, 2;
+-- what is apart stays apart also by way of a third: three of one name, birthday and city
+SELECT cdp.identify('{"member_id": "m81"}', '{"name": "晏几道", "birthday": "1978-06-12", "city": "抚州"}'), cdp.identify('{"member_id": "m82"}', '{"name": "晏几道", "birthday": "1978-06-12", "city": "抚州"}'), cdp.identify('{"member_id": "m83"}', '{"name": "晏几道", "birthday": "1978-06-12", "city": "抚州"}');
+SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.9, 0.9) WHERE left_id >= 55 ORDER BY 1, 2;
+SELECT count(*) FROM cdp.match_profiles('person', 1, 0.9, false);
+SELECT cdp.decide_match(candidate_id, 'apart') FROM cdp.match_candidate WHERE (left_id, right_id) = (55, 57);
+SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.9, 0.9, false) WHERE left_id >= 55 ORDER BY 1, 2;
+SELECT profile_id, cdp.customer_id(profile_id) FROM cdp.profile WHERE profile_id >= 55 ORDER BY 1;
+SELECT left_id, right_id, status FROM cdp.match_candidate WHERE left_id >= 55 ORDER BY candidate_id;
+
 -- what is refused
 CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

@@ -84,7 +84,8 @@ PERFORM cdp._ensure_table('match_candidate', $t$ (
 	note         text,
 	CHECK (left_id < right_id)
 ) $t$);
-CREATE UNIQUE INDEX IF NOT EXISTS match_candidate_open ON cdp.match_candidate (left_id, right_id) WHERE status = 'open';
+-- decided ones too: who decides while a matching runs is not asked again by it
+CREATE UNIQUE INDEX IF NOT EXISTS match_candidate_pair ON cdp.match_candidate (left_id, right_id) WHERE status <> 'closed';
 CREATE INDEX IF NOT EXISTS match_candidate_decided ON cdp.match_candidate (status) WHERE status NOT IN ('open', 'closed');
 COMMENT ON TABLE cdp.match_candidate IS 'Pairs of customers that a person was asked about, and the answers. A pair once answered is never asked again.';
 COMMENT ON COLUMN cdp.match_candidate.left_id IS 'the smaller customer_id, as it was when the pair was proposed last';
@@ -161,18 +162,25 @@ BEGIN
 		SELECT unnest(ARRAY[u.l, u.r]) FROM unnest(left_ids, right_ids, zones) u(l, r, zone) WHERE u.zone = 'auto')
 		ORDER BY f.profile_id FOR NO KEY UPDATE;
 	UPDATE cdp.match_model m SET fitted = _match_write.fitted WHERE m.name = model AND m.fitted IS NULL;
-	FOR p IN SELECT u.* FROM unnest(left_ids, right_ids, weights, zones) WITH ORDINALITY u(l, r, weight, zone, ord) WHERE u.zone = 'auto' ORDER BY u.ord LOOP
+	-- now that nobody can decide otherwise
+	FOR p IN SELECT u.* FROM unnest(left_ids, right_ids, weights, zones) WITH ORDINALITY u(l, r, weight, zone, ord)
+		CROSS JOIN LATERAL (SELECT cdp.customer_id(u.l) AS l, cdp.customer_id(u.r) AS r) i
+		WHERE u.zone = 'auto' AND NOT EXISTS (SELECT FROM cdp._match_decided() d WHERE (d.left_id, d.right_id) = (least(i.l, i.r), greatest(i.l, i.r)))
+		ORDER BY u.ord
+	LOOP
 		IF NOT cdp._match_link(p.l, p.r, 'same', model, p.weight, NULL, 'match:' || model) THEN
 			refused := refused || p.ord;
 		END IF;
 	END LOOP;
 
-	-- the queue by the ids of now: two rows that came to be one question are one, the older
+	-- the queue by the ids of now: two rows that came to be one question are one, the older; one that was decided is none
 	UPDATE cdp.match_candidate c SET status = 'closed', decided_at = cdp.now()
-	FROM (SELECT o.candidate_id, row_number() OVER (PARTITION BY least(i.l, i.r), greatest(i.l, i.r) ORDER BY o.candidate_id) AS n, i.l = i.r AS one
+	FROM (SELECT o.candidate_id, row_number() OVER (PARTITION BY least(i.l, i.r), greatest(i.l, i.r) ORDER BY o.candidate_id) AS n, i.l = i.r AS one,
+	             least(i.l, i.r) AS l, greatest(i.l, i.r) AS r
 	      FROM cdp.match_candidate o CROSS JOIN LATERAL (SELECT cdp.customer_id(o.left_id) AS l, cdp.customer_id(o.right_id) AS r) i
 	      WHERE o.status = 'open') x
-	WHERE c.candidate_id = x.candidate_id AND (x.one OR x.n > 1);
+	WHERE c.candidate_id = x.candidate_id AND (x.one OR x.n > 1
+		OR EXISTS (SELECT FROM cdp._match_decided() d WHERE (d.left_id, d.right_id) = (x.l, x.r)));
 	UPDATE cdp.match_candidate c SET left_id = least(i.l, i.r), right_id = greatest(i.l, i.r)
 	FROM (SELECT o.candidate_id, cdp.customer_id(o.left_id) AS l, cdp.customer_id(o.right_id) AS r FROM cdp.match_candidate o WHERE o.status = 'open') i
 	WHERE c.candidate_id = i.candidate_id AND (c.left_id, c.right_id) <> (least(i.l, i.r), greatest(i.l, i.r));
@@ -196,9 +204,9 @@ BEGIN
 		 FROM jsonb_array_elements(fitted -> 'columns') WITH ORDINALITY e(col, i), jsonb_array_elements(e.col -> 'levels') v(level)
 		 WHERE (v.level ->> 'level')::int = w.levels[e.i])
 	FROM wanted w ORDER BY w.l, w.r
-	ON CONFLICT (left_id, right_id) WHERE status = 'open' DO UPDATE SET model = excluded.model, weight = excluded.weight,
+	ON CONFLICT (left_id, right_id) WHERE status <> 'closed' DO UPDATE SET model = excluded.model, weight = excluded.weight,
 		probability = excluded.probability, levels = excluded.levels, level_names = excluded.level_names
-		WHERE (c.model, c.weight, c.probability, c.levels, c.level_names)
+		WHERE c.status = 'open' AND (c.model, c.weight, c.probability, c.levels, c.level_names)
 			IS DISTINCT FROM (excluded.model, excluded.weight, excluded.probability, excluded.levels, excluded.level_names);
 	RETURN QUERY SELECT unnest(refused);
 END $$;

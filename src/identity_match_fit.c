@@ -381,7 +381,7 @@ fit_patterns(MatchModel *model, const MatchRecords *records, const PatternEntry 
 			model->columns[c].m[l] = first_m(&model->columns[c], l);
 	}
 	/* half of the records have a second one */
-	model->lambda = (records->n / 2 + 0.5) / (total + records->n + 1.0);
+	model->lambda = (0.5 * records->n + 0.5) / (total + records->n + 1.0);
 	count_random(model, records, total, &random);
 	set_u(model, &random);
 	while (npatterns > 0 && model->iterations < model->max_iterations && !model->converged)

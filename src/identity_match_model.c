@@ -40,9 +40,7 @@
 #define DEFAULT_SAMPLE			1000000
 #define DEFAULT_ITERATIONS		500
 
-static void
-refuse(const char *hint, const char *fmt,...)
-	pg_attribute_printf(2, 3);
+pg_noreturn static void refuse(const char *hint, const char *fmt,...) pg_attribute_printf(2, 3);
 
 static void
 refuse(const char *hint, const char *fmt,...)

@@ -328,9 +328,9 @@ join_batch(EdgeReceiver *receiver)
 	}
 	for (int k = 0; k < n; k++)
 	{
-		/* an empty slot gives a place that nobody reads */
-		soon(&nodes->node[(int64) (nodes->slots[ha[k] & mask] & mask) - 1]);
-		soon(&nodes->node[(int64) (nodes->slots[hb[k] & mask] & mask) - 1]);
+		/* one too far, but that is the same line of the cache or the next */
+		soon(&nodes->node[nodes->slots[ha[k] & mask] & mask]);
+		soon(&nodes->node[nodes->slots[hb[k] & mask] & mask]);
 	}
 	for (int k = 0; k < n; k++)
 	{

@@ -31,6 +31,7 @@ round() {
 	CALL timed($1, 'connected_components', 'SELECT * FROM cdp.connected_components(''SELECT a, b FROM edge1'')');
 	CALL timed($1, 'label round', 'SELECT node, min(other) AS component FROM (SELECT a AS node, b AS other FROM edge1 UNION ALL SELECT b, a FROM edge1) x GROUP BY node');
 	CALL timed($1, 'connected_components, 5 million', 'SELECT * FROM cdp.connected_components(''SELECT a, b FROM edge5'')');
+	CALL timed($1, 'cluster_pairs, probabilities at random', 'SELECT * FROM cdp.cluster_pairs(''SELECT a, b, p FROM pair1'')');
 	X
 }
 round 0

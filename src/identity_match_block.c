@@ -141,6 +141,7 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 {
 	QueryEnvironment *env = create_queryEnv();
 	Query	   *query;
+	Bitmapset  *varnos;
 
 	match_check_rule_text(rule);
 	register_ENR(env, enr);
@@ -150,6 +151,12 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("blocking rule \"%s\" calls a volatile function", rule->text),
 				 errhint("The same records have to give the same pairs: functions in a rule are IMMUTABLE or STABLE.")));
+	varnos = pull_varnos(NULL, query->jointree->quals);
+	if (bms_num_members(varnos) < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("blocking rule \"%s\" does not compare l with r, it gives the cross product", rule->text),
+				 errhint(RULE_HINT)));
 	return has_join(query->jointree->quals);
 }
 

@@ -22,6 +22,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "tcop/dest.h"
 #include "user_query.h"
@@ -73,9 +74,17 @@ too_many(const MatchRule *rule, const char *what)
 			 errhint(LIMIT_HINT)));
 }
 
-/* an equality of something of l with something of r, which a join can hash or sort by */
-static bool
-can_join(Node *qual)
+/* how the planner can join by a rule */
+typedef enum JoinKind
+{
+	JOIN_NOT,					/* it has to ask every pair */
+	JOIN_BY_SORTING,
+	JOIN_BY_HASHING
+} JoinKind;
+
+/* an equality of something of l with something of r */
+static JoinKind
+join_by_equality(Node *qual)
 {
 	OpExpr	   *op = (OpExpr *) qual;
 	Bitmapset  *left,
@@ -83,32 +92,28 @@ can_join(Node *qual)
 	Oid			type;
 
 	if (!IsA(qual, OpExpr) || list_length(op->args) != 2)
-		return false;
-	type = exprType(linitial(op->args));
-	if (!op_hashjoinable(op->opno, type) && !op_mergejoinable(op->opno, type))
-		return false;
+		return JOIN_NOT;
 	left = pull_varnos(NULL, linitial(op->args));
 	right = pull_varnos(NULL, lsecond(op->args));
-	return bms_membership(left) == BMS_SINGLETON && bms_membership(right) == BMS_SINGLETON && !bms_overlap(left, right);
+	if (bms_membership(left) != BMS_SINGLETON || bms_membership(right) != BMS_SINGLETON || bms_overlap(left, right))
+		return JOIN_NOT;
+	type = exprType(linitial(op->args));
+	return op_hashjoinable(op->opno, type) ? JOIN_BY_HASHING : op_mergejoinable(op->opno, type) ? JOIN_BY_SORTING : JOIN_NOT;
 }
 
-static bool
-has_join(Node *qual)
+static JoinKind
+find_join(Node *qual)
 {
+	JoinKind	result = JOIN_NOT;
 	ListCell   *lc;
 
 	if (qual == NULL)
-		return false;
-	if (is_andclause(qual))
-	{
-		foreach(lc, ((BoolExpr *) qual)->args)
-		{
-			if (has_join(lfirst(lc)))
-				return true;
-		}
-		return false;
-	}
-	return can_join(qual);
+		return JOIN_NOT;
+	if (!is_andclause(qual))
+		return join_by_equality(qual);
+	foreach(lc, ((BoolExpr *) qual)->args)
+		result = Max(result, find_join(lfirst(lc)));
+	return result;
 }
 
 /* of two records only one order is asked; of two sources the first is l */
@@ -135,8 +140,8 @@ match_check_rule_text(const MatchRule *rule)
 		refuse_rule(rule, "is not one expression");
 }
 
-/* look at a rule before it runs; answers whether the planner can join by it */
-static bool
+/* look at a rule before it runs */
+static JoinKind
 check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 {
 	QueryEnvironment *env = create_queryEnv();
@@ -157,7 +162,7 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("blocking rule \"%s\" does not compare l with r, it gives the cross product", rule->text),
 				 errhint(RULE_HINT)));
-	return has_join(query->jointree->quals);
+	return find_join(query->jointree->quals);
 }
 
 /* --- pairs from the executor --- */
@@ -198,7 +203,7 @@ pair_nothing(DestReceiver *self)
 
 /* all pairs of one rule, at most one more than allowed, sorted */
 static MatchPairs *
-run_rule(const MatchRule *rule, bool link_only, bool joins)
+run_rule(const MatchRule *rule, bool link_only, JoinKind join)
 {
 	PairReceiver *r = palloc0(sizeof(PairReceiver));
 	MatchPairs *result = palloc(sizeof(MatchPairs));
@@ -207,9 +212,11 @@ run_rule(const MatchRule *rule, bool link_only, bool joins)
 	int			guc_level = NewGUCNestLevel();
 	int			rc;
 
-	/* a tuplestore has no statistics that would tell a nested loop what it costs */
-	if (joins)
+	/* a tuplestore has no statistics that would tell what a nested loop costs, or that hashing beats sorting text */
+	if (join != JOIN_NOT)
 		(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (join == JOIN_BY_HASHING && enable_hashjoin)
+		(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	r->pub.receiveSlot = pair_receive;
 	r->pub.rStartup = pair_startup;
 	r->pub.rShutdown = pair_nothing;
@@ -271,7 +278,7 @@ match_block(MatchRecords *records, MatchModel *model)
 {
 	EphemeralNamedRelationData enr = {0};
 	MatchPairs *all = palloc0(sizeof(MatchPairs));
-	bool		joins[MATCH_MAX_RULES];
+	JoinKind	joins[MATCH_MAX_RULES];
 	double		cross = (double) records->n * (records->n - 1) / 2;
 
 	all->pairs = palloc(sizeof(uint64));
@@ -286,7 +293,7 @@ match_block(MatchRecords *records, MatchModel *model)
 	for (int i = 0; i < model->nrules; i++)
 	{
 		joins[i] = check_rule(&model->rules[i], &enr, model->link_only);
-		if (!joins[i] && cross > cdp_max_block_pairs)
+		if (joins[i] == JOIN_NOT && cross > cdp_max_block_pairs)
 			too_many(&model->rules[i], "has no equality between l and r and would compare");
 	}
 	if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER)

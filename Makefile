@@ -16,6 +16,7 @@ CDP_MODULES = \
 	event \
 	commerce \
 	commerce_order \
+	commerce_many \
 	event_source \
 	event_ingest \
 	value \

@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION cdp.convert_amount(amount numeric, from_currency text
 	LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	factor numeric;
+	r record;
 BEGIN
 	IF amount IS NULL OR from_currency = to_currency THEN
 		RETURN amount;
@@ -19,21 +19,22 @@ BEGIN
 		RAISE EXCEPTION 'a currency is missing' USING ERRCODE = 'null_value_not_allowed',
 			HINT = 'Name both currencies, for example cdp.convert_amount(12.50, ''USD'', ''CNY'').';
 	END IF;
-	SELECT r.factor INTO factor FROM (
-		(SELECT c.valid_from, c.rate AS factor FROM cdp.currency_rate c
+	SELECT c.rate, c.forth INTO r FROM (
+		(SELECT c.valid_from, c.rate, true AS forth FROM cdp.currency_rate c
 		 WHERE c.from_currency = convert_amount.from_currency AND c.to_currency = convert_amount.to_currency
 		   AND c.valid_from <= coalesce(convert_amount.at, cdp.now()) ORDER BY c.valid_from DESC LIMIT 1)
 		UNION ALL
-		(SELECT c.valid_from, 1 / c.rate FROM cdp.currency_rate c
+		(SELECT c.valid_from, c.rate, false FROM cdp.currency_rate c
 		 WHERE c.from_currency = convert_amount.to_currency AND c.to_currency = convert_amount.from_currency
 		   AND c.valid_from <= coalesce(convert_amount.at, cdp.now()) ORDER BY c.valid_from DESC LIMIT 1)
-	) r ORDER BY r.valid_from DESC LIMIT 1;
-	IF factor IS NULL THEN
+	) c ORDER BY c.valid_from DESC, c.forth DESC LIMIT 1;
+	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no rate from % to % at that time', left(from_currency, 10), left(to_currency, 10)
 			USING ERRCODE = 'invalid_parameter_value',
 			      HINT = 'INSERT INTO cdp.currency_rate (from_currency, to_currency, valid_from, rate) a row that was valid then.';
 	END IF;
-	RETURN amount * factor;
+	-- divided, not multiplied by a rounded reciprocal: 71 yuan at 7.1 are 10 dollars
+	RETURN CASE WHEN r.forth THEN amount * r.rate ELSE amount / r.rate END;
 END $$;
 COMMENT ON FUNCTION cdp.convert_amount(numeric, text, text, timestamptz) IS 'An amount in another currency, by the rate of cdp.currency_rate (either direction) that was valid at the moment at (default cdp.now()); not rounded. The same currency needs no rate. NULL amount: NULL. Errors: 22023 no rate, 22004 a currency is NULL.';
 
@@ -68,45 +69,8 @@ COMMENT ON AGGREGATE cdp.sum_amount(numeric, text, text, timestamptz) IS 'Sum of
 
 CREATE OR REPLACE FUNCTION cdp._check_object(object jsonb, what text, texts text[], numbers text[], moments text[], others text[])
 	RETURNS void
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
--- what: how messages call the object.  JSON null is not given.  A number may stand for a text (keys often are
--- numbers), never a text for a number.
-DECLARE
-	e record;
-	problem text;
-	advice  text;
-BEGIN
-	IF object IS NULL THEN
-		RAISE EXCEPTION '% must not be NULL', what USING ERRCODE = 'null_value_not_allowed',
-			HINT = 'Pass an object; doc/commerce.md lists its keys.';
-	ELSIF jsonb_typeof(object) <> 'object' THEN
-		RAISE EXCEPTION '% must be an object', what USING ERRCODE = 'invalid_parameter_value',
-			HINT = format('Its keys are %s.', array_to_string(texts || numbers || moments || others, ', '));
-	END IF;
-	FOR e IN SELECT j.key, jsonb_typeof(j.value) AS type, j.value FROM jsonb_each(object) j
-		WHERE jsonb_typeof(j.value) <> 'null' OR j.key <> ALL (texts || numbers || moments || others)
-	LOOP
-		IF e.key = ANY (texts) THEN
-			CONTINUE WHEN e.type IN ('string', 'number');
-			problem := 'must be a text'; advice := format('For example "%s": "1001".', e.key);
-		ELSIF e.key = ANY (numbers) THEN
-			CONTINUE WHEN e.type = 'number';
-			problem := 'must be a number'; advice := 'Write 12.50, without quotes.';
-		ELSIF e.key = ANY (moments) THEN
-			CONTINUE WHEN e.type = 'string' AND cdp._moment(e.value #>> '{}') IS NOT NULL;
-			problem := 'must be a moment'; advice := 'Write it as "2026-03-01T09:00:00+08:00"; without an offset it is read in cdp.timezone.';
-		ELSIF e.key = ANY (others) THEN
-			CONTINUE WHEN e.type = 'array';
-			problem := 'must be an array'; advice := format('"%s": [{…}, {…}]', e.key);
-		ELSE
-			RAISE EXCEPTION '% has no key "%"', what, left(e.key, 60) USING ERRCODE = 'invalid_parameter_value',
-				HINT = format('The keys are %s.', array_to_string(texts || numbers || moments || others, ', '));
-		END IF;
-		RAISE EXCEPTION '"%" of % %', e.key, what, problem USING ERRCODE = 'invalid_parameter_value', HINT = advice;
-	END LOOP;
-END $$;
-COMMENT ON FUNCTION cdp._check_object(jsonb, text, text[], text[], text[], text[]) IS 'internal: refuses an object with unknown keys or values of the wrong shape';
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_check_object';
+COMMENT ON FUNCTION cdp._check_object(jsonb, text, text[], text[], text[], text[]) IS 'internal: refuses an object with unknown keys or values of the wrong shape. what: how messages call it; texts, numbers, moments, others (arrays): its keys. JSON null is not given; a number may stand for a text, never a text for a number. Errors: 22004 NULL, 22023';
 
 CREATE OR REPLACE FUNCTION cdp._read_lines(order_id text, given jsonb)
 	RETURNS TABLE (line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
@@ -116,6 +80,7 @@ AS $$
 DECLARE
 	e    record;
 	seen bigint[] := '{}';
+	defect text;
 	c    record;
 BEGIN
 	FOR e IN SELECT j.value, j.ordinality AS n FROM jsonb_array_elements(given) WITH ORDINALITY j LOOP
@@ -137,14 +102,59 @@ BEGIN
 				HINT = 'Every line of an order needs a line_no of its own; without line_no they are counted from 1.';
 		END IF;
 		seen := seen || line_no;
-		SELECT t.* INTO c FROM cdp._commerce_complaint(cdp._line_defect(_read_lines.order_id, line_no, product_id, quantity, unit_price, category)) t;
-		IF FOUND THEN
+		defect := cdp._line_defect(_read_lines.order_id, line_no, product_id, quantity, unit_price, category);
+		IF defect IS NOT NULL THEN
+			SELECT t.* INTO c FROM cdp._commerce_complaint(defect) t;
 			RAISE EXCEPTION 'line %: %', e.n, c.reason USING ERRCODE = c.sqlstate, HINT = c.hint;
 		END IF;
 		RETURN NEXT;
 	END LOOP;
 END $$;
 COMMENT ON FUNCTION cdp._read_lines(text, jsonb) IS 'internal: the lines of an order out of jsonb, checked';
+
+CREATE OR REPLACE FUNCTION cdp._read_order(o jsonb)
+	RETURNS TABLE (order_id text, ordered_at timestamptz, status text, amount numeric, refunded numeric, currency text,
+		channel text, store_id text, payment_method text, paid_at timestamptz, shipped_at timestamptz, completed_at timestamptz,
+		cancelled_at timestamptz, tracking_no text, lines jsonb, products jsonb)
+	LANGUAGE plpgsql STABLE ROWS 1 SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	defect text;
+	c      record;
+BEGIN
+	PERFORM cdp._check_object(o, 'sales_order', '{order_id,status,currency,channel,store_id,payment_method,tracking_no}',
+		'{amount,refunded}', '{ordered_at,paid_at,shipped_at,completed_at,cancelled_at}', '{lines}');
+	order_id := o ->> 'order_id';
+	ordered_at := cdp._moment(o ->> 'ordered_at');
+	status := o ->> 'status';
+	amount := (o ->> 'amount')::numeric;
+	refunded := (o ->> 'refunded')::numeric;
+	currency := o ->> 'currency';
+	channel := o ->> 'channel';
+	store_id := o ->> 'store_id';
+	payment_method := o ->> 'payment_method';
+	paid_at := cdp._moment(o ->> 'paid_at');
+	shipped_at := cdp._moment(o ->> 'shipped_at');
+	completed_at := cdp._moment(o ->> 'completed_at');
+	cancelled_at := cdp._moment(o ->> 'cancelled_at');
+	tracking_no := o ->> 'tracking_no';
+	defect := cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency,
+		channel, store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no);
+	IF defect IS NOT NULL THEN
+		SELECT t.* INTO c FROM cdp._commerce_complaint(defect) t;
+		RAISE EXCEPTION '%', c.reason USING ERRCODE = c.sqlstate, HINT = c.hint;
+	END IF;
+	IF jsonb_typeof(o -> 'lines') = 'array' THEN
+		SELECT coalesce(jsonb_agg(to_jsonb(l) ORDER BY l.line_no), '[]') INTO lines FROM cdp._read_lines(order_id, o -> 'lines') l;
+		products := (SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('product_id', l.value -> 'product_id',
+				'category', l.value -> 'category', 'quantity', l.value -> 'quantity', 'price', l.value -> 'unit_price'))
+				ORDER BY l.ordinality) FILTER (WHERE l.ordinality <= 100), '[]')
+			FROM jsonb_array_elements(lines) WITH ORDINALITY l);
+	END IF;
+	RETURN NEXT;
+END $$;
+COMMENT ON FUNCTION cdp._read_order(jsonb) IS 'internal: an order out of jsonb, checked as far as that can be done without looking at what is known; lines as they will stand in the table, products as its events tell them. Raises 22023 or 22004.';
 
 -- @access
 ('function', 'record_order', 'EXECUTE', '{application,operator}'),
@@ -263,92 +273,77 @@ CREATE OR REPLACE FUNCTION cdp.record_order(identifiers jsonb, sales_order jsonb
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	o     jsonb := sales_order;
-	id    text;
-	at    timestamptz;
-	times timestamptz[];	-- paid, shipped, completed, cancelled
+	o     record;
 	buyer bigint;
-	lines jsonb;			-- as they will stand in the table
 	r     record;
 BEGIN
 	PERFORM cdp._require_version();
-	PERFORM cdp._check_object(o, 'sales_order', '{order_id,status,currency,channel,store_id,payment_method,tracking_no}',
-		'{amount,refunded}', '{ordered_at,paid_at,shipped_at,completed_at,cancelled_at}', '{lines}');
-	id := o ->> 'order_id';
-	at := cdp._moment(o ->> 'ordered_at');
-	times := ARRAY[cdp._moment(o ->> 'paid_at'), cdp._moment(o ->> 'shipped_at'), cdp._moment(o ->> 'completed_at'),
-		cdp._moment(o ->> 'cancelled_at')];
 	-- all that can be said before anything is written
-	SELECT t.* INTO r FROM cdp._commerce_complaint(cdp._order_defect(id, at, o ->> 'status', (o ->> 'amount')::numeric,
-		(o ->> 'refunded')::numeric, o ->> 'currency', o ->> 'channel', o ->> 'store_id', o ->> 'payment_method',
-		times[1], times[2], times[3], times[4], o ->> 'tracking_no')) t;
-	IF FOUND THEN
-		RAISE EXCEPTION '%', r.reason USING ERRCODE = r.sqlstate, HINT = r.hint;
-	END IF;
-	IF jsonb_typeof(o -> 'lines') = 'array' THEN
-		SELECT coalesce(jsonb_agg(to_jsonb(l) ORDER BY l.line_no), '[]') INTO lines FROM cdp._read_lines(id, o -> 'lines') l;
-	END IF;
-	SELECT i.* INTO r FROM cdp._identify_rows(ARRAY[identifiers], NULL, NULL, ARRAY[at]) i;
+	SELECT * INTO o FROM cdp._read_order(sales_order);
+	SELECT i.* INTO r FROM cdp._identify_rows(ARRAY[identifiers], NULL, NULL, ARRAY[o.ordered_at]) i;
 	IF r.sqlstate IS NOT NULL THEN
 		RAISE EXCEPTION '%', r.message USING ERRCODE = r.sqlstate, HINT = r.hint;
 	END IF;
 	buyer := r.profile_id;
 
-	IF at IS NULL AND NOT EXISTS (SELECT FROM cdp.sales_order s WHERE s.order_id = id) THEN
-		at := cdp.now();
+	IF o.ordered_at IS NULL AND NOT EXISTS (SELECT FROM cdp.sales_order s WHERE s.order_id = o.order_id) THEN
+		o.ordered_at := cdp.now();
 	END IF;
-	SELECT a.* INTO r FROM cdp._apply_orders(ARRAY[buyer], ARRAY[id], ARRAY[at], ARRAY[o ->> 'status'],
-		ARRAY[(o ->> 'amount')::numeric], ARRAY[(o ->> 'refunded')::numeric], ARRAY[o ->> 'currency'], ARRAY[o ->> 'channel'],
-		ARRAY[o ->> 'store_id'], ARRAY[o ->> 'payment_method'], times[1:1], times[2:2], times[3:3], ARRAY[o ->> 'tracking_no'],
-		NULL, true, times[4:4], CASE WHEN lines IS NOT NULL THEN jsonb_build_object(id, (
-			SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('product_id', l.value -> 'product_id',
-				'category', l.value -> 'category', 'quantity', l.value -> 'quantity', 'price', l.value -> 'unit_price'))
-				ORDER BY l.ordinality) FILTER (WHERE l.ordinality <= 100), '[]')
-			FROM jsonb_array_elements(lines) WITH ORDINALITY l)) END) a;
+	SELECT a.* INTO r FROM cdp._apply_orders(ARRAY[buyer], ARRAY[o.order_id], ARRAY[o.ordered_at], ARRAY[o.status],
+		ARRAY[o.amount], ARRAY[o.refunded], ARRAY[o.currency], ARRAY[o.channel], ARRAY[o.store_id], ARRAY[o.payment_method],
+		ARRAY[o.paid_at], ARRAY[o.shipped_at], ARRAY[o.completed_at], ARRAY[o.tracking_no], NULL, true, ARRAY[o.cancelled_at],
+		CASE WHEN o.products IS NOT NULL THEN jsonb_build_object(o.order_id, o.products) END) a;
 	IF FOUND THEN
 		RAISE EXCEPTION '%', r.reason USING ERRCODE = r.sqlstate,
 			HINT = CASE r.sqlstate WHEN '23505' THEN 'An attached source writes that order. Record this one under a key of its own, for example "api-1001".' ELSE r.hint END;
 	END IF;
-	IF lines IS NOT NULL THEN
-		PERFORM cdp._replace_lines(id, lines);
+	IF o.lines IS NOT NULL THEN
+		PERFORM cdp._replace_lines(ARRAY[o.order_id], jsonb_build_array(o.lines));
 	END IF;
-	RETURN id;
+	RETURN o.order_id;
 END $$;
 COMMENT ON FUNCTION cdp.record_order(jsonb, jsonb) IS 'Writes an order, or what is new about it; answers its order_id. identifiers: of the customer, as for cdp.identify(). sales_order: {"order_id": …, "ordered_at": … (default cdp.now()), "status": placed|paid|shipped|completed|cancelled|refunded (default placed), "amount": …, "refunded": running total, "currency": ISO 4217 (default CNY), "channel", "store_id", "payment_method", "paid_at", "shipped_at", "completed_at", "cancelled_at", "tracking_no", "lines": [{"line_no", "product_id", "quantity", "unit_price", "category"}]}. Keys left out stay as they are; lines given replace lines. An order first seen may have any status, then it goes forward only. Each new status is an event (Order Placed, Order Paid, …), written once. The same call again changes nothing. Errors: 22023 unknown key, malformed value, duplicate line, backward status; 22004 order_id, customer or amount missing; 23505 an attached source owns the order; LC101 no usable identifier.';
 
-CREATE OR REPLACE FUNCTION cdp._replace_lines(order_id text, lines jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION cdp._replace_lines(order_ids text[], lines jsonb) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off	-- as in _update_orders
 AS $$
+-- most calls say again what is known; those need no lock
 #variable_conflict use_column
 DECLARE
-	r record;
+	ids  text[];
+	news jsonb;
+	r    record;
 BEGIN
-	-- most calls say again what is known; those need no lock
-	IF NOT EXISTS (
-		SELECT FROM jsonb_to_recordset(lines) AS n(line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
-		FULL JOIN (SELECT * FROM cdp.sales_order_line s WHERE s.order_id = _replace_lines.order_id) l USING (line_no)
-		WHERE (l.product_id, l.quantity, l.unit_price, l.category, l.source)
-			IS DISTINCT FROM (n.product_id, n.quantity, n.unit_price, n.category, NULL))
-	THEN
+	SELECT array_agg(u.id ORDER BY u.id COLLATE "C"), jsonb_agg(j.value ORDER BY u.id COLLATE "C") INTO ids, news
+	FROM unnest(order_ids) WITH ORDINALITY u(id, n) JOIN jsonb_array_elements(lines) WITH ORDINALITY j ON j.ordinality = u.n
+	WHERE (SELECT count(l.source) > 0 OR j.value <> coalesce(jsonb_agg(jsonb_build_object('line_no', l.line_no, 'product_id', l.product_id,
+			'quantity', l.quantity, 'unit_price', l.unit_price, 'category', l.category) ORDER BY l.line_no), '[]')
+		FROM cdp.sales_order_line l WHERE l.order_id = u.id);
+	IF ids IS NULL THEN
 		RETURN;
 	END IF;
-	PERFORM FROM cdp.sales_order o WHERE o.order_id = _replace_lines.order_id FOR NO KEY UPDATE;
+	PERFORM FROM cdp.sales_order o WHERE o.order_id = ANY (ids) ORDER BY o.order_id COLLATE "C" FOR NO KEY UPDATE;
 	SELECT c.* INTO r FROM cdp.sales_order_line l,
 		LATERAL cdp._commerce_complaint('owner', l.order_id || '/' || l.line_no, l.source, 'order line') c
-	WHERE l.order_id = _replace_lines.order_id AND l.source IS NOT NULL LIMIT 1;
+	WHERE l.order_id = ANY (ids) AND l.source IS NOT NULL ORDER BY l.order_id, l.line_no LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION '%', r.reason USING ERRCODE = r.sqlstate,
 			HINT = 'An attached source writes the lines of this order: leave "lines" out.';
 	END IF;
-	DELETE FROM cdp.sales_order_line l WHERE l.order_id = _replace_lines.order_id
-		AND l.line_no NOT IN (SELECT n.line_no FROM jsonb_to_recordset(lines) AS n(line_no bigint));
+	WITH n AS MATERIALIZED (
+		SELECT u.id, ARRAY(SELECT (l.value ->> 'line_no')::bigint FROM jsonb_array_elements(j.value) l) AS nos
+		FROM unnest(ids) WITH ORDINALITY u(id, n) JOIN jsonb_array_elements(news) WITH ORDINALITY j ON j.ordinality = u.n
+	)
+	DELETE FROM cdp.sales_order_line l USING n WHERE l.order_id = n.id AND l.line_no <> ALL (n.nos);
 	PERFORM a.ord FROM (
-		SELECT array_agg(_replace_lines.order_id) AS ids, array_agg(n.line_no) AS nos, array_agg(n.product_id) AS products,
+		SELECT array_agg(u.id) AS ids, array_agg(n.line_no) AS nos, array_agg(n.product_id) AS products,
 			array_agg(n.quantity) AS quantities, array_agg(n.unit_price) AS prices, array_agg(n.category) AS categories
-		FROM jsonb_to_recordset(lines) AS n(line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
+		FROM unnest(ids) WITH ORDINALITY u(id, n) JOIN jsonb_array_elements(news) WITH ORDINALITY j ON j.ordinality = u.n,
+			LATERAL jsonb_to_recordset(j.value) AS n(line_no bigint, product_id text, quantity numeric, unit_price numeric, category text)
 		) n, LATERAL cdp._apply_order_lines(n.ids, n.nos, n.products, n.quantities, n.prices, n.categories, NULL) a;
 END $$;
-COMMENT ON FUNCTION cdp._replace_lines(text, jsonb) IS 'internal: makes these the lines of an order';
+COMMENT ON FUNCTION cdp._replace_lines(text[], jsonb) IS 'internal: makes the n-th array of lines the lines of the n-th order';
 
 CREATE OR REPLACE FUNCTION cdp.refund_order(order_id text, amount numeric, reason text DEFAULT NULL, refund_id text DEFAULT NULL)
 	RETURNS text
@@ -368,6 +363,9 @@ BEGIN
 	ELSIF amount <= 0 OR amount >= 'Infinity' THEN
 		RAISE EXCEPTION 'the amount of a refund must be a finite number above 0' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'It is in the currency of the order.';
+	ELSIF cdp._is_unwieldy(amount) THEN
+		RAISE EXCEPTION 'a number has more than 30 digits before or 40 after the decimal point' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Round it: no currency needs more.';
 	ELSIF id = '' OR octet_length(id) > 200 OR octet_length(reason) > 2000 THEN
 		RAISE EXCEPTION 'refund_id or reason has an unusable length' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'refund_id has 1 to 200 bytes, reason up to 2000.';
@@ -386,25 +384,28 @@ BEGIN
 		END IF;
 		RETURN id;
 	END IF;
+	IF id LIKE '%/refunded/%' THEN
+		RAISE EXCEPTION 'refund_id has the form of those that running totals get' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Leave "/refunded/" out of it.';
+	END IF;
 	IF amount > o.amount - o.refunded THEN
 		RAISE EXCEPTION 'the refund is more than what is left of the order' USING ERRCODE = 'invalid_parameter_value',
 			HINT = format('Of %s %s there are %s left to refund.', o.amount, o.currency, greatest(o.amount - o.refunded, 0));
 	END IF;
-	IF id IS NULL THEN
-		n := (SELECT count(*) FROM cdp.sales_refund f WHERE f.order_id = refund_order.order_id);
-		LOOP
-			n := n + 1;
-			id := format('%s/%s', order_id, n);
-			EXIT WHEN NOT EXISTS (SELECT FROM cdp.sales_refund f WHERE f.refund_id = id);
-		END LOOP;
-	END IF;
-	INSERT INTO cdp.sales_refund (refund_id, order_id, amount, reason, refunded_at)
-		VALUES (id, refund_order.order_id, refund_order.amount, refund_order.reason, cdp.now()) ON CONFLICT DO NOTHING;
-	GET DIAGNOSTICS made = ROW_COUNT;
-	IF made = 0 THEN
-		RAISE EXCEPTION 'this refund_id stands for another refund' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'The same refund_id means the same refund of the same order; give another refund a refund_id of its own.';
-	END IF;
+	n := (SELECT count(*) FROM cdp.sales_refund f WHERE f.order_id = refund_order.order_id);
+	LOOP
+		n := n + 1;
+		id := coalesce(refund_id, format('%s/%s', order_id, n));
+		INSERT INTO cdp.sales_refund (refund_id, order_id, amount, reason, refunded_at)
+			VALUES (id, refund_order.order_id, refund_order.amount, refund_order.reason, cdp.now()) ON CONFLICT DO NOTHING;
+		GET DIAGNOSTICS made = ROW_COUNT;
+		EXIT WHEN made = 1;
+		IF refund_id IS NOT NULL THEN
+			-- somebody was faster, for another order
+			RAISE EXCEPTION 'this refund_id stands for another refund' USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'The same refund_id means the same refund of the same order; give another refund a refund_id of its own.';
+		END IF;
+	END LOOP;
 	UPDATE cdp.sales_order s SET refunded = s.refunded + refund_order.amount,
 		status = cdp._order_status(s.status, s.amount, s.refunded + refund_order.amount), updated_at = cdp.now()
 	WHERE s.order_id = refund_order.order_id;

@@ -25,6 +25,12 @@ CREATE OR REPLACE FUNCTION cdp._order_status(given text, amount numeric, refunde
 	RETURN CASE WHEN refunded > 0 AND refunded >= amount AND given <> 'cancelled' THEN 'refunded' ELSE given END;
 COMMENT ON FUNCTION cdp._order_status(text, numeric, numeric) IS 'internal: an order whose whole amount is refunded is refunded, unless it was cancelled';
 
+-- Refund ids and event keys are made of amounts: a thousand digits would not go into an index.
+CREATE OR REPLACE FUNCTION cdp._is_unwieldy(n numeric) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN n >= 1e30 OR n <= -1e30 OR (scale(n) > 40 AND scale(trim_scale(n)) > 40);
+COMMENT ON FUNCTION cdp._is_unwieldy(numeric) IS 'internal: whether a number has more than 30 digits before or 40 after the decimal point';
+
 -- One expression, inlined into the statements below.  NULL means not given and is no defect here.
 CREATE OR REPLACE FUNCTION cdp._order_defect(order_id text, ordered_at timestamptz, status text, amount numeric,
 	refunded numeric, currency text, channel text, store_id text, payment_method text, paid_at timestamptz,
@@ -37,6 +43,7 @@ CREATE OR REPLACE FUNCTION cdp._order_defect(order_id text, ordered_at timestamp
 		-- NaN is above Infinity in PostgreSQL's order of numeric
 		WHEN amount < 0 OR amount >= 'Infinity' THEN 'amount'
 		WHEN refunded < 0 OR refunded >= 'Infinity' THEN 'refunded'
+		WHEN cdp._is_unwieldy(amount) OR cdp._is_unwieldy(refunded) THEN 'digits'
 		WHEN status NOT IN ('placed', 'paid', 'shipped', 'completed', 'cancelled', 'refunded') THEN 'status'
 		WHEN currency !~ '^[A-Z]{3}$' THEN 'currency'
 		WHEN NOT isfinite(ordered_at) OR NOT isfinite(paid_at) OR NOT isfinite(shipped_at)
@@ -52,6 +59,7 @@ CREATE OR REPLACE FUNCTION cdp._line_defect(order_id text, line_no bigint, produ
 		WHEN octet_length(order_id) > 200 OR octet_length(product_id) > 200 OR octet_length(category) > 200 THEN 'length'
 		WHEN quantity < 0 OR quantity >= 'Infinity' THEN 'quantity'
 		WHEN unit_price <= '-Infinity' OR unit_price >= 'Infinity' THEN 'unit_price'
+		WHEN cdp._is_unwieldy(quantity) OR cdp._is_unwieldy(unit_price) THEN 'digits'
 	END;
 COMMENT ON FUNCTION cdp._line_defect(text, bigint, text, numeric, numeric, text) IS 'internal: what is wrong with an order line, as _order_defect()';
 
@@ -63,10 +71,22 @@ CREATE OR REPLACE FUNCTION cdp._product_defect(product_id text, name text, categ
 		WHEN octet_length(product_id) > 200 OR octet_length(category) > 200 THEN 'length'
 		WHEN octet_length(name) > 2000 THEN 'name'
 		WHEN price < 0 OR price >= 'Infinity' THEN 'price'
+		WHEN cdp._is_unwieldy(price) THEN 'digits'
 		WHEN currency !~ '^[A-Z]{3}$' THEN 'currency'
 		WHEN status NOT IN ('draft', 'listed', 'delisted') THEN 'product status'
 	END;
 COMMENT ON FUNCTION cdp._product_defect(text, text, text, numeric, text, text) IS 'internal: what is wrong with a product, as _order_defect()';
+
+-- The arrays of a batch as one relation, see src/commerce_order.c.  ROWS as unnest() estimates arrays it does not know.
+CREATE OR REPLACE FUNCTION cdp._order_rows(profile_ids bigint[], order_ids text[], ordered_ats timestamptz[],
+	statuses text[], amounts numeric[], refundeds numeric[], currencies text[], channels text[], store_ids text[],
+	payment_methods text[], paid_ats timestamptz[], shipped_ats timestamptz[], completed_ats timestamptz[],
+	cancelled_ats timestamptz[], tracking_nos text[], rounds int[] DEFAULT NULL)
+	RETURNS TABLE (ord bigint, profile_id bigint, order_id text, ordered_at timestamptz, status text, amount numeric,
+		refunded numeric, currency text, channel text, store_id text, payment_method text, paid_at timestamptz,
+		shipped_at timestamptz, completed_at timestamptz, cancelled_at timestamptz, tracking_no text, nth int)
+	LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'cdp_order_rows';
+COMMENT ON FUNCTION cdp._order_rows(bigint[], text[], timestamptz[], text[], numeric[], numeric[], text[], text[], text[], text[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], text[], int[]) IS 'internal: the arrays of a batch of orders as rows, numbered from 1 in ord; where an array is NULL or ends early, the column is NULL. nth: rounds of _update_orders';
 
 CREATE OR REPLACE FUNCTION cdp._order_forward(status text) RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -84,11 +104,13 @@ BEGIN ATOMIC
 		('length', '22023', 'a text value is longer than 200 bytes', 'Keys, channels, stores, payment methods, categories and tracking numbers have up to 200 bytes each.'),
 		('amount', '22023', 'amount must be a finite number that is not negative', 'Record the order with its original amount; money that goes back is a refund: cdp.refund_order().'),
 		('refunded', '22023', 'refunded must be a finite number that is not negative', 'refunded is the running total of all refunds of the order.'),
+		('digits', '22023', 'a number has more than 30 digits before or 40 after the decimal point', 'Round it: no currency needs more.'),
 		('status', '22023', 'there is no such status of an order', 'The statuses are placed, paid, shipped, completed, cancelled and refunded; a mapping may translate with CASE.'),
 		('currency', '22023', 'currency is not the code of a currency', 'Give three capital letters of ISO 4217, for example CNY.'),
 		('time', '22023', 'a time of the order is infinite', 'Give the moment itself, or NULL when it is not known.'),
 		('incomplete', '22004', 'a new order needs its customer, ordered_at and amount', 'Give the missing values; afterwards an update may leave out what does not change.'),
 		('too much', '22023', 'refunded is more than the amount of the order', 'Correct the amount first, or record the smaller refund.'),
+		('refunds', '22023', 'the currency of an order that has refunds cannot change', 'Its refunds are in the currency it has; record what is new under an order_id of its own.'),
 		('gone', '40001', 'the order was deleted at the same time', 'Try again.'),
 		('line key', '22004', 'an order line needs order_id, line_no and product_id', 'line_no counts the lines of an order; any number that is unique in the order will do.'),
 		('quantity', '22023', 'quantity must be a finite number that is not negative', 'Goods that come back are a refund: cdp.refund_order().'),
@@ -128,10 +150,8 @@ DECLARE
 	fresh text[];
 BEGIN
 	WITH item AS (
-		SELECT u.* FROM unnest(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
-			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) WITH ORDINALITY
-			AS u(profile_id, order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, ord)
+		SELECT u.* FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) u
 		WHERE profile_id IS NOT NULL AND ordered_at IS NOT NULL AND amount IS NOT NULL
 		  AND cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency, channel, store_id,
 				payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no) IS NULL
@@ -156,10 +176,10 @@ BEGIN
 		SELECT nextval('cdp.event_event_id_seq') AS event_id, h.* FROM (
 			SELECT m.profile_id, cdp._order_event(m.status) AS name, coalesce(m.step_at, m.ordered_at) AS occurred_at,
 				'order/' || m.order_id || '/' || m.status AS message_id, m.channel,
-				CASE WHEN _insert_orders.products IS NULL
-				     THEN jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency)
-				     ELSE jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency,
-				                             'products', coalesce(_insert_orders.products -> m.order_id, '[]')) END AS properties
+				CASE WHEN _insert_orders.products ? m.order_id
+				     THEN jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency,
+				                             'products', _insert_orders.products -> m.order_id)
+				     ELSE jsonb_build_object('order_id', m.order_id, 'total', m.amount, 'currency', m.currency) END AS properties
 			FROM made m WHERE m.status <> 'refunded' OR m.refunded = 0
 			UNION ALL
 			SELECT m.profile_id, 'Order Refunded', m.ordered_at,
@@ -235,20 +255,16 @@ BEGIN
 		FROM (
 			SELECT u.order_id, u.ord, e.defect,
 				e.defect IS NULL AND profile_id IS NOT NULL AND ordered_at IS NOT NULL AND amount IS NOT NULL AS complete
-			FROM unnest(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
-				store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) WITH ORDINALITY
-				AS u(profile_id, order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-					paid_at, shipped_at, completed_at, cancelled_at, tracking_no, ord),
+			FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+				store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos) u,
 			LATERAL (SELECT coalesce(cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency, channel,
 				store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no),
 				CASE WHEN _apply_orders.strict AND refunded > amount THEN 'too much' END) AS defect) e
 			) c) d;
 	RETURN QUERY
 		SELECT u.ord::int, t.sqlstate, t.reason, t.hint
-		FROM unnest(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
-			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) WITH ORDINALITY
-			AS u(profile_id, order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, nth, ord),
+		FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) u,
 		LATERAL cdp._commerce_complaint(coalesce(cdp._order_defect(order_id, ordered_at, status, amount, refunded, currency,
 			channel, store_id, payment_method, paid_at, shipped_at, completed_at, cancelled_at, tracking_no),
 			CASE WHEN _apply_orders.strict AND refunded > amount THEN 'too much' ELSE 'incomplete' END)) t
@@ -274,10 +290,8 @@ AS $$
 #variable_conflict use_column
 BEGIN
 	-- two statements, so that under READ COMMITTED the second one sees what the locks have waited for
-	PERFORM FROM unnest(order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels, store_ids,
-			payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth)
-			AS i(order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, nth)
+	PERFORM FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) i
 		JOIN cdp.sales_order o ON o.order_id = i.order_id
 		WHERE i.nth = _update_orders.round
 		  AND (cdp._order_status(i.status, coalesce(i.amount, o.amount), greatest(i.refunded, o.refunded)) <> o.status
@@ -294,7 +308,8 @@ BEGIN
 
 	RETURN QUERY
 	WITH item AS (
-		SELECT i.ord, i.order_id, o.profile_id, i.profile_id AS buyer, o.status AS was, o.refunded AS was_refunded, o.source AS owner,
+		SELECT i.ord, i.order_id, o.profile_id, i.profile_id AS buyer, o.status AS was, o.refunded AS was_refunded,
+			o.currency AS was_currency, o.source AS owner,
 			coalesce(i.ordered_at, o.ordered_at) AS ordered_at, coalesce(i.status, o.status) AS status,
 			coalesce(i.amount, o.amount) AS amount,
 			greatest(o.refunded, i.refunded, CASE WHEN i.status = 'refunded' THEN coalesce(i.amount, o.amount) END) AS refunded,
@@ -303,10 +318,8 @@ BEGIN
 			coalesce(i.paid_at, o.paid_at) AS paid_at, coalesce(i.shipped_at, o.shipped_at) AS shipped_at,
 			coalesce(i.completed_at, o.completed_at) AS completed_at, coalesce(i.cancelled_at, o.cancelled_at) AS cancelled_at,
 			coalesce(i.tracking_no, o.tracking_no) AS tracking_no
-		FROM unnest(order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels, store_ids,
-			payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, profile_ids, nth) WITH ORDINALITY
-			AS i(order_id, ordered_at, status, amount, refunded, currency, channel, store_id, payment_method,
-				paid_at, shipped_at, completed_at, cancelled_at, tracking_no, profile_id, nth, ord)
+		FROM cdp._order_rows(profile_ids, order_ids, ordered_ats, statuses, amounts, refundeds, currencies, channels,
+			store_ids, payment_methods, paid_ats, shipped_ats, completed_ats, cancelled_ats, tracking_nos, nth) i
 		LEFT JOIN cdp.sales_order o ON o.order_id = i.order_id
 		WHERE i.nth = _update_orders.round
 	), wish AS MATERIALIZED (
@@ -320,6 +333,7 @@ BEGIN
 			     WHEN i.was IS NULL THEN 'gone'
 			     WHEN i.owner IS DISTINCT FROM _update_orders.source THEN 'owner'
 			     WHEN _update_orders.strict AND i.refunded > i.amount THEN 'too much'
+			     WHEN _update_orders.strict AND i.was_refunded > 0 AND i.currency <> i.was_currency THEN 'refunds'
 			     WHEN _update_orders.strict AND i.status <> i.was AND i.status <> ALL (cdp._order_forward(i.was)) THEN 'backward'
 			END AS defect
 		FROM item i, LATERAL (SELECT f.status, CASE WHEN f.status <> i.was THEN f.status END AS entered

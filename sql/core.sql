@@ -32,7 +32,7 @@ COMMENT ON FUNCTION cdp._end_read_only() IS 'internal: takes back what _begin_re
 
 CREATE OR REPLACE FUNCTION cdp._as_owner(routine text, VARIADIC args text[] DEFAULT '{}') RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_as_owner';
-COMMENT ON FUNCTION cdp._as_owner(text, text[]) IS 'internal: runs _migrate, _grant_access or _revoke_access as the owner of the tables, so that nothing of his runs as a superuser who started it; 42501 unless the caller has his rights';
+COMMENT ON FUNCTION cdp._as_owner(text, text[]) IS 'internal: runs _migrate, _grant_access, _revoke_access or _set_meta as the owner of the tables, so that nothing of his runs as a superuser who started it; 42501 unless the caller has his rights';
 
 CREATE OR REPLACE FUNCTION cdp._scratch_table(name text, definition text) RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_scratch_table';
@@ -57,10 +57,17 @@ BEGIN
 		RAISE EXCEPTION 'relation % does not belong to role %', rel, current_user
 			USING ERRCODE = 'insufficient_privilege', HINT = format('Drop it, or ALTER TABLE %s OWNER TO %I.', rel, current_user);
 	END IF;
+	IF to_regclass(format('pg_temp.%I', name)) IS NOT NULL THEN
+		RAISE EXCEPTION 'this session has a temporary table "%"', name USING ERRCODE = 'duplicate_table',
+			HINT = 'Drop it, or connect anew: cdp.migrate() compares with temporary tables of these names.';
+	END IF;
 	PERFORM cdp._scratch_table(name, definition);
 	want := format('pg_temp.%I', name)::regclass;
 	FOR d IN
-		SELECT w.attname, format_type(w.atttypid, w.atttypmod) AS type, w.attnotnull, w.attgenerated,
+		SELECT w.attname, format_type(w.atttypid, w.atttypmod) || coalesce((SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
+				FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace, pg_type ty
+				WHERE co.oid = w.attcollation AND ty.oid = w.atttypid AND ty.typcollation <> w.attcollation), '') AS type,
+		       w.attnotnull, w.attgenerated,
 		       pg_get_expr(wd.adbin, wd.adrelid) AS expr, h.attname IS NULL AS is_new
 		FROM pg_attribute w
 		LEFT JOIN pg_attrdef wd ON (wd.adrelid, wd.adnum) = (w.attrelid, w.attnum)
@@ -292,11 +299,15 @@ COMMENT ON FUNCTION cdp._member_rights() IS 'internal: rights of the members at 
 CREATE OR REPLACE FUNCTION cdp._apply_access(kind text, role_name name, give boolean) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
--- reader is part of operator; admin has everything that any kind has
+-- reader is part of operator; admin has everything that any kind has.  The caller is the owner of the tables, who has
+-- every right himself: taken back from him, nothing would work any more.
 DECLARE
 	r   record;
 	obj text;
 BEGIN
+	IF role_name = current_user THEN
+		RETURN;
+	END IF;
 	FOR r IN SELECT object_type, object, privileges FROM cdp._access_rules()
 		WHERE kinds && CASE kind WHEN 'operator' THEN '{reader,operator}'::text[]
 		                         WHEN 'admin' THEN '{reader,application,operator,admin}'
@@ -365,6 +376,15 @@ BEGIN
 	END LOOP;
 END $$;
 COMMENT ON FUNCTION cdp._revoke_access(text, text) IS 'internal: revoke_access() as the owner of the tables';
+
+CREATE OR REPLACE FUNCTION cdp._set_meta(key text, value text) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO cdp.meta AS m (key, value) VALUES (_set_meta.key, _set_meta.value)
+		ON CONFLICT ON CONSTRAINT meta_pkey DO UPDATE SET value = excluded.value WHERE m.value <> excluded.value;
+END $$;
+COMMENT ON FUNCTION cdp._set_meta(text, text) IS 'internal: notes a fact about the installation, as the owner of the tables';
 
 CREATE OR REPLACE FUNCTION cdp._check_access(kind text, role_name name) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

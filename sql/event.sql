@@ -82,8 +82,8 @@ COMMENT ON TABLE cdp.event IS 'The log: one row per thing that happened to a cus
 CREATE TABLE IF NOT EXISTS cdp.event_default PARTITION OF cdp.event DEFAULT;
 
 PERFORM cdp._ensure_table('event_key', $t$ (
-	source      text NOT NULL DEFAULT '',
-	message_id  text NOT NULL,
+	source      text COLLATE "C" NOT NULL DEFAULT '',
+	message_id  text COLLATE "C" NOT NULL,
 	event_id    bigint NOT NULL,
 	received_at timestamptz NOT NULL DEFAULT cdp.now(),
 	permanent   boolean NOT NULL DEFAULT false,

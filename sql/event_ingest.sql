@@ -48,7 +48,7 @@ BEGIN
 	END LOOP;
 	PERFORM cdp._job_end(run_id);
 END $$;
-COMMENT ON PROCEDURE cdp.ingest(regclass, text, jsonb, text, int, bigint, bigint) IS 'Takes the rows of a staging table, a view, a foreign or any other table in as they are now. role and mapping as for cdp.attach_source(); mapping NULL: columns by name, as in a table of make_staging(). source_name: what the rows are remembered to come from, NULL is schema.table. batch: rows per transaction (a relation without a primary key or "key" is taken in one). The mapping runs as you; functions in it are written with their schema. Good rows go in; bad rows are kept in cdp.ingest_reject with line number and reason, those of the last run of that name only. The same file again adds nothing. Answers the numbers of rows taken and rejected. Errors: 22023 and others as attach_source, 42501 no right to read, 55006 it is running, 2D000 inside a transaction block.';
+COMMENT ON PROCEDURE cdp.ingest(regclass, text, jsonb, text, int, bigint, bigint) IS 'Takes the rows of a staging table, a view, a foreign or any other table in as they are now. role and mapping as for cdp.attach_source(); mapping NULL: columns by name, as in a table of make_staging(). source_name: what the rows are remembered to come from, NULL is schema.table. batch: rows per transaction (a relation without a primary key or "key" is taken in one). The mapping runs as you; functions in it are written with their schema. Good rows go in; bad rows are kept in cdp.ingest_reject with line number and reason, those of the last run of that name only. The same file again adds nothing. Answers the numbers of rows taken and rejected. Errors: 22023 and others as attach_source, 42501 no right to read, 54000 source_name is longer than 200 bytes, 55006 it is running, 2D000 inside a transaction block.';
 
 -- @access
 ('function', 'make_staging', 'EXECUTE', '{application,operator,admin}'),
@@ -87,6 +87,8 @@ BEGIN
 	ELSIF batch IS NULL OR batch < 1 OR batch > 100000 THEN
 		RAISE EXCEPTION 'batch must be between 1 and 100000' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'The default of 10000 rows is right for most files.';
+	ELSIF octet_length(source_name) > 200 THEN
+		RAISE EXCEPTION 'source_name is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
 	END IF;
 	SELECT coalesce(source_name, n.nspname || '.' || c.relname) INTO s
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;

@@ -257,6 +257,9 @@ AS $$
 DECLARE
 	l record;
 BEGIN
+	IF ahead NOT BETWEEN 0 AND 120 THEN
+		RAISE EXCEPTION 'ahead must be between 0 and 120 months' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for 3.';
+	END IF;
 	FOR l IN SELECT t.log, t.time_column, cdp._default_partition(to_regclass(format('cdp.%I', t.log))) AS strays
 		FROM cdp.log_table t WHERE t.time_column IS NOT NULL AND to_regclass(format('cdp.%I', t.log)) IS NOT NULL ORDER BY t.log
 	LOOP

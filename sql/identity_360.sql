@@ -88,6 +88,8 @@ BEGIN
 	ELSIF traits IS NULL OR jsonb_typeof(traits) <> 'object' THEN
 		RAISE EXCEPTION 'traits must be an object' USING ERRCODE = CASE WHEN traits IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
 			HINT = 'For example {"city": "上海", "nickname": null}; null removes a trait.';
+	ELSIF octet_length(source) > 200 THEN
+		RAISE EXCEPTION 'source is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
 	ELSIF NOT EXISTS (SELECT FROM cdp.profile p WHERE p.profile_id = id) THEN
 		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'cdp.search_customers() finds the id.';
@@ -98,7 +100,7 @@ BEGIN
 	END IF;
 	RETURN id;
 END $$;
-COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. source: who says so, for survivorship. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer.';
+COMMENT ON FUNCTION cdp.set_traits(bigint, jsonb, text) IS 'Sets traits of a customer by hand: object of trait and value, JSON null removes a trait. source: who says so, for survivorship. Any id that ever was this customer is accepted; answers the One ID. A value of another type than cdp.trait_definition wants is kept out, counted, and gives a warning. Errors: 22004 NULL customer or traits, 22023 not an object or unknown customer, 54000 a source or the name of a trait is longer than 200 bytes.';
 
 CREATE OR REPLACE FUNCTION cdp.search_customers(term text, n int DEFAULT 20) RETURNS TABLE (customer_id bigint, name text, matched text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
@@ -222,18 +224,44 @@ COMMENT ON FUNCTION cdp.customer_360(bigint) IS 'Everything known about a custom
 
 CREATE OR REPLACE FUNCTION cdp._timeline_event(profile_ids bigint[], from_time timestamptz, to_time timestamptz, max_rows int)
 	RETURNS TABLE (at timestamptz, kind text, title text, detail jsonb)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+	-- the partitions are merged as their indexes give them, newest first; the one sort that is left makes the plan look
+	-- costly enough for the compiler
+	SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
+-- Each profile walks its own indexes backwards and stops.  For a customer of many profiles that would be too many
+-- probes (profiles times partitions): he is looked at window by window, each four times as long as the one after it.
+DECLARE
+	lower timestamptz;
+	upper timestamptz := to_time;
+	width interval := '7 days';
+	rest  int := max_rows;
+	got   int;
 BEGIN
-	-- each profile walks its own index backwards and stops
-	RETURN QUERY SELECT e.occurred_at, 'event', e.name, e.detail
-	FROM unnest(profile_ids) p(id) CROSS JOIN LATERAL (
-		SELECT v.occurred_at, v.event_id, v.name,
-			v.properties || jsonb_strip_nulls(jsonb_build_object('event_id', v.event_id, 'source', v.source, 'channel', v.channel)) AS detail
-		FROM cdp.event v
-		WHERE v.profile_id = p.id AND v.occurred_at >= from_time AND v.occurred_at < to_time
-		ORDER BY v.occurred_at DESC LIMIT max_rows) e
-	ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT max_rows;
+	IF cardinality(profile_ids) <= 16 THEN
+		RETURN QUERY SELECT e.occurred_at, 'event', e.name, e.properties ||
+			jsonb_strip_nulls(jsonb_build_object('event_id', e.event_id, 'source', e.source, 'channel', e.channel))
+		FROM unnest(profile_ids) p(id) CROSS JOIN LATERAL (
+			SELECT v.* FROM cdp.event v
+			WHERE v.profile_id = p.id AND v.occurred_at >= from_time AND v.occurred_at < to_time
+			ORDER BY v.occurred_at DESC LIMIT max_rows) e
+		ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT max_rows;
+		RETURN;
+	END IF;
+	LOOP
+		lower := CASE WHEN width > interval '10 years' THEN from_time
+		              ELSE greatest(from_time, least(upper, cdp.now()) - width) END;
+		RETURN QUERY SELECT e.occurred_at, 'event', e.name, e.properties ||
+			jsonb_strip_nulls(jsonb_build_object('event_id', e.event_id, 'source', e.source, 'channel', e.channel))
+		FROM (SELECT v.* FROM cdp.event v
+			WHERE v.profile_id = ANY (profile_ids) AND v.occurred_at >= lower AND v.occurred_at < upper
+			ORDER BY v.occurred_at DESC, v.event_id DESC LIMIT rest) e;
+		GET DIAGNOSTICS got = ROW_COUNT;
+		rest := rest - got;
+		EXIT WHEN rest = 0 OR lower <= from_time;
+		upper := lower;
+		width := width * 4;
+	END LOOP;
 END $$;
 COMMENT ON FUNCTION cdp._timeline_event(bigint[], timestamptz, timestamptz, int) IS 'internal: events in the timeline';
 

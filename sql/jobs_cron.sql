@@ -162,10 +162,8 @@ BEGIN
 			             || ', the owner of the tables, or have kind of access admin.';
 	END IF;
 	-- where scheduled runs are welcome, and whether pg_cron of this database has been told
-	INSERT INTO cdp.meta AS m (key, value)
-		SELECT k, cdp._job_home() FROM unnest(ARRAY['jobs_home', 'jobs_pg_cron']) k
-		WHERE k = 'jobs_home' OR cdp._cron_schema() IS NOT NULL
-		ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE m.value <> excluded.value;
+	PERFORM cdp._as_owner('_set_meta', k, cdp._job_home()) FROM unnest(ARRAY['jobs_home', 'jobs_pg_cron']) k
+		WHERE k = 'jobs_home' OR cdp._cron_schema() IS NOT NULL;
 	PERFORM set_config('role', role_before, true);
 END $$;
 COMMENT ON PROCEDURE cdp.schedule_jobs() IS 'Registers the enabled jobs of cdp.job with pg_cron, named cdp:DATABASE:job, to run as the owner of the tables. Can be called again, and follows edited schedules. When pg_cron lives in another database, or nowhere, it prints what to do instead. From then on runs with scheduled => true work in this database of this cluster and in no restored copy. Run it as the owner of the tables or a superuser. Errors: 42501, and pg_cron''s own for a schedule that it does not understand.';
@@ -189,8 +187,7 @@ BEGIN
 			USING DETAIL = (SELECT string_agg(s || ';', E'\n') FROM cdp._cron_statements('cron', true, false) s);
 	END IF;
 	-- what another scheduler still calls with scheduled => true returns at once
-	INSERT INTO cdp.meta AS m (key, value) VALUES ('jobs_home', 'none')
-		ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE m.value <> excluded.value;
+	PERFORM cdp._as_owner('_set_meta', 'jobs_home', 'none');
 	PERFORM set_config('role', role_before, true);
 END $$;
 COMMENT ON PROCEDURE cdp.unschedule_jobs() IS 'Takes the jobs of this database out of pg_cron (when pg_cron lives in another database it prints the statement to run there) and makes every call with scheduled => true return at once, whatever scheduler sends it. CALL cdp.schedule_jobs() takes it back. Errors: 42501.';

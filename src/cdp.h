@@ -69,6 +69,21 @@ extern void cdp_begin_unchecked(CdpVerb *verb);
 extern void cdp_read_only_begin(void);
 extern void cdp_read_only_end(void);
 
+/*
+ * Inside a verb, code of somebody else's: it runs as that role, and settings
+ * it changes are as they were afterwards.  Otherwise its search_path would
+ * choose the operators of the statements that follow as the owner.
+ */
+typedef struct CdpActor
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} CdpActor;
+
+extern void cdp_become(CdpActor *before, Oid role);
+extern void cdp_return(CdpActor *before);
+
 /* 55000 unless tables, extension and library fit together; waits for a migration (core_version.c) */
 extern void cdp_check_version(void);
 extern void cdp_forget_version(void);

@@ -209,11 +209,15 @@ cdp_zone(void)
 	return zone;
 }
 
-/* A change of any function: the extension may have been updated, or migrated. */
+/*
+ * A change of any function: the extension may have been updated, or migrated,
+ * or a rule may name a function that is not there any more.
+ */
 static void
 functions_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	cdp_forget_version();
+	cdp_rules_epoch++;
 }
 
 /*
@@ -418,8 +422,29 @@ cdp_end(CdpVerb *verb)
 {
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
-	AtEOXact_GUC(true, verb->guc_level);
+	/*
+	 * Rolled back, not kept: what a trigger or a function of somebody else's
+	 * has set meanwhile (set_config, search_path above all) must not be left
+	 * in the session of a caller who may be a superuser.
+	 */
+	AtEOXact_GUC(false, verb->guc_level);
 	SetUserIdAndSecContext(verb->userid, verb->sec_context);
+}
+
+void
+cdp_become(CdpActor *before, Oid role)
+{
+	GetUserIdAndSecContext(&before->userid, &before->sec_context);
+	before->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(role, before->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+cdp_return(CdpActor *before)
+{
+	AtEOXact_GUC(false, before->guc_level);
+	SetUserIdAndSecContext(before->userid, before->sec_context);
 }
 
 Jsonb *

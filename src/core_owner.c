@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(cdp_health_rows);
 Datum
 cdp_as_owner(PG_FUNCTION_ARGS)
 {
-	static const char *const routines[] = {"_migrate", "_grant_access", "_revoke_access"};
+	static const char *const routines[] = {"_migrate", "_grant_access", "_revoke_access", "_set_meta"};
 	char	   *routine = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(1);
 	Datum	   *args;
@@ -60,8 +60,11 @@ cdp_as_owner(PG_FUNCTION_ARGS)
 	for (int i = 0; i < lengthof(routines); i++)
 		known = known || strcmp(routine, routines[i]) == 0;
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &args, NULL, &nargs);
-	if (!known || nargs > lengthof(types) || array_contains_nulls(array))
-		elog(ERROR, "cdp._as_owner() cannot run %s", routine);
+	if (!known || nargs > lengthof(types))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cdp._as_owner() cannot run this"),
+				 errhint("It is internal to cdp.migrate(), cdp.grant_access() and their like.")));
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

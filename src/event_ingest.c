@@ -103,7 +103,13 @@ default_mapping(Relation rel, const SourceShape *shape)
 			else if (shape->body != NULL && strcmp(name, shape->body) == 0)
 				whole = true;
 			else if (shape->body != NULL)
-				appendStringInfo(&body, "%s%s, %s", nbody++ ? ", " : "", quote_literal_cstr(name), quoted);
+			{
+				/* a function takes 100 arguments: more columns are joined */
+				if (nbody > 0 && nbody % 40 == 0)
+					appendStringInfoString(&body, ") OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(");
+				appendStringInfo(&body, "%s%s, %s", nbody % 40 ? ", " : "", quote_literal_cstr(name), quoted);
+				nbody++;
+			}
 		}
 		if (pass == 0 && (nbody > 0 || whole))
 			put_member(&state, shape->body,
@@ -232,7 +238,7 @@ cdp_ingest_batch(PG_FUNCTION_ARGS)
 	Oid			types[] = {TEXTARRAYOID, INT4OID};
 	Datum		args[] = {PG_ARGISNULL(4) ? (Datum) 0 : PG_GETARG_DATUM(4), PG_GETARG_DATUM(6)};
 	char		argnulls[] = {PG_ARGISNULL(4) ? 'n' : ' ', ' '};
-	int64		line = PG_GETARG_INT64(5);
+	int64		line;
 	int64		seen = 0;
 	int64		rejected = 0;
 	Oid			caller = GetUserId();
@@ -240,8 +246,14 @@ cdp_ingest_batch(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(5) || PG_ARGISNULL(6))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("source, role, line and batch must not be NULL"),
+				 errhint("CALL cdp.ingest(…) passes them.")));
+	line = PG_GETARG_INT64(5);
 	role = source_role(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
+	rel = source_open(PG_GETARG_OID(0));
 	name = PG_ARGISNULL(3) ? source_plain_name(RelationGetRelid(rel)) : text_to_cstring(PG_GETARG_TEXT_PP(3));
 	acl = pg_class_aclcheck(RelationGetRelid(rel), caller, ACL_SELECT);
 	if (acl != ACLCHECK_OK)
@@ -311,25 +323,23 @@ cdp_ingest_batch(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		Oid			user;
-		int			context;
+		CdpActor	actor;
 		Portal		portal;
 		SPIPlanPtr	plan;
 
-		GetUserIdAndSecContext(&user, &context);
-		SetUserIdAndSecContext(caller, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+		cdp_become(&actor, caller);
 		plan = SPI_prepare(psprintf("SELECT t FROM %s AS t", source_from_clause(rel)), 0, NULL);
 		portal = SPI_cursor_open(NULL, plan, NULL, NULL, false);
-		SetUserIdAndSecContext(user, context);
+		cdp_return(&actor);
 		for (;;)
 		{
 			HeapTuple  *tuples;
 			List	   *rejects;
 			int			n;
 
-			SetUserIdAndSecContext(caller, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+			cdp_become(&actor, caller);
 			SPI_cursor_fetch(portal, true, PG_GETARG_INT32(6));
-			SetUserIdAndSecContext(user, context);
+			cdp_return(&actor);
 			n = SPI_processed;
 			if (n == 0)
 				break;

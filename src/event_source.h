@@ -163,6 +163,7 @@ extern void source_begin_owner(CdpVerb *verb);
 extern const char *source_trigger_digest(Relation rel, int64 source_id);
 extern void source_check_kinds(List *kinds);
 extern char *source_plain_name(Oid relid);
+extern Relation source_open(Oid relid);
 
 /* how cdp.source is told from what the triggers carry */
 #define SOURCE_DIGEST \

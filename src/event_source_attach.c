@@ -68,6 +68,20 @@ source_plain_name(Oid relid)
 	return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
+/* a relation to read rows from; it may have been dropped since its number was looked up */
+Relation
+source_open(Oid relid)
+{
+	Relation	rel = try_table_open(relid, AccessShareLock);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid),
+				 errhint("Name an existing table: 'schema.table'.")));
+	return rel;
+}
+
 /* the digest that a trigger of this source on this relation carries, NULL when there is none */
 const char *
 source_trigger_digest(Relation rel, int64 source_id)
@@ -235,6 +249,22 @@ check_choice(const char *name, const char *value, const char *a, const char *b)
 				 errhint("'%s' is the default.", a)));
 }
 
+static const char attach_hint[] = "Attaching makes triggers on the table; its owner or a superuser does it.";
+
+/*
+ * Asked before the lock is taken, as LOCK TABLE does: nobody may stop the
+ * users of a table that is not his, not even for the moment of a refusal.
+ */
+static void
+check_owner(Oid relid, const char *hint)
+{
+	if (get_rel_name(relid) != NULL && !cdp_is_relation_owner(relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", get_rel_name(relid)),
+				 errhint("%s", hint)));
+}
+
 /* may this be a source at all? */
 static void
 check_relation(Relation rel)
@@ -268,11 +298,7 @@ check_relation(Relation rel)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("\"%s\" is a temporary table", RelationGetRelationName(rel)),
 				 errhint("CALL cdp.ingest('%s', …) copies what is in it.", RelationGetRelationName(rel))));
-	if (!cdp_is_relation_owner(RelationGetRelid(rel), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table %s", RelationGetRelationName(rel)),
-				 errhint("Attaching makes triggers on the table; its owner or a superuser does it.")));
+	check_owner(RelationGetRelid(rel), attach_hint);
 }
 
 /*
@@ -371,6 +397,7 @@ cdp_attach_source(PG_FUNCTION_ARGS)
 				 errmsg("on_delete 'cancel' is for role order"),
 				 errhint("It cancels the orders of deleted rows; deleted rows of other roles change nothing ('keep').")));
 
+	check_owner(relid, attach_hint);
 	rel = try_relation_open(relid, ShareRowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR,
@@ -472,12 +499,8 @@ detach(const char *schema, const char *name, Oid relid)
 	PreventCommandIfParallelMode("detach_source");
 	if (OidIsValid(relid))
 	{
+		check_owner(relid, "Its owner or a superuser detaches it.");
 		LockRelationOid(relid, ShareRowExclusiveLock);
-		if (!cdp_is_relation_owner(relid, GetUserId()))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("must be owner of table %s", name),
-					 errhint("Its owner or a superuser detaches it.")));
 		SPI_connect();
 		drop_triggers(relid);
 		SPI_finish();
@@ -582,8 +605,13 @@ cdp_make_source_triggers(PG_FUNCTION_ARGS)
 	/* migrate() calls this before the version is noted */
 	source_begin_owner(&verb);
 	if (SPI_execute_with_args("SELECT s.on_error, s.on_delete, s.owner::text, " SOURCE_DIGEST " FROM cdp.source s WHERE s.source_id = $1",
-							  1, types, args, NULL, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "source " INT64_FORMAT " is not there", source_id);
+							  1, types, args, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read a source");
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no source " INT64_FORMAT, source_id),
+				 errhint("SELECT * FROM cdp.source_status lists the sources.")));
 	MemoryContextSwitchTo(cxt);
 	on_error = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	on_error = MemoryContextStrdup(cxt, on_error);

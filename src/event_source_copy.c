@@ -102,14 +102,12 @@ source_compare_key(SourceSpec *spec, Relation rel, const char *op, const char *a
 void
 source_query(SourceSpec *spec, const char *sql, int nargs, const Oid *types, const Datum *args, const char *nulls)
 {
-	Oid			user;
-	int			context;
+	CdpActor	actor;
 	int			rc;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(spec->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	cdp_become(&actor, spec->owner);
 	rc = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, args), nulls, false, 0);
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&actor);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "%s: %s", SPI_result_code_string(rc), sql);
 }
@@ -290,7 +288,10 @@ copy_batch(int64 source_id, Relation rel, int limit, bool inlined, int64 *queued
 	if (SPI_execute_with_args("SELECT t.key_position, s.on_error FROM cdp.source_state t JOIN cdp.source s USING (source_id)"
 							  " WHERE t.source_id = $1 FOR UPDATE OF t", 1, (Oid[]) {INT8OID}, args, NULL, false, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
-		elog(ERROR, "source " INT64_FORMAT " is not there", source_id);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no source " INT64_FORMAT, source_id),
+				 errhint("SELECT * FROM cdp.source_status lists the sources.")));
 	args[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (isnull)
 		nulls[0] = 'n';
@@ -392,7 +393,7 @@ cdp_backfill_batch(PG_FUNCTION_ARGS)
 
 	cdp_begin_write(&verb, "backfill_source");
 	source_pin_settings();
-	rel = table_open(relid, AccessShareLock);
+	rel = source_open(relid);
 	MemoryContextSwitchTo(cxt);
 	n = copy_batch(source_id, rel, limit, false, &queued);
 	if (n == 0)

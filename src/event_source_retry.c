@@ -213,7 +213,7 @@ cdp_retry_batch(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	cdp_begin_write(&verb, "retry_sources");
 	source_pin_settings();
-	r.rel = table_open(PG_GETARG_OID(1), AccessShareLock);
+	r.rel = source_open(PG_GETARG_OID(1));
 	if (SPI_execute_with_args("SELECT queue_id, op, row_image FROM cdp.source_queue"
 							  " WHERE source_id = $1 AND queue_id > $2 AND queue_id <= $3 ORDER BY queue_id LIMIT $4 FOR UPDATE SKIP LOCKED",
 							  4, types, args, NULL, false, 0) != SPI_OK_SELECT)

@@ -18,6 +18,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_relation.h"
 #include "parser/parse_target.h"
@@ -33,12 +34,42 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* become the role that attached */
-static void
-begin_owner(SourceSpec *spec, Oid *user, int *context)
+/* the type that the engine takes column i of the select list for */
+static Oid
+column_type(SourceSpec *spec, int i, Oid type)
 {
-	GetUserIdAndSecContext(user, context);
-	SetUserIdAndSecContext(spec->owner, *context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (i < spec->nkeys)
+		return TEXTOID;
+	if (i < SOURCE_BODY(spec))
+		return type_is_array(getBaseType(type)) ? TEXTARRAYOID : TEXTOID;
+	if (spec->shape->body && i == SOURCE_BODY(spec))
+		return JSONBOID;
+	return spec->shape->fields[i - SOURCE_FIELD(spec, 0)].type;
+}
+
+/*
+ * A column of the table may have changed its type since the mapping was
+ * checked.  The value is converted as attach_source would have converted it;
+ * when that is impossible, the source has to be attached again.
+ */
+static void
+convert_column(SourceSpec *spec, ParseState *pstate, Relation rel, int i, TargetEntry *entry)
+{
+	Oid			type = exprType((Node *) entry->expr);
+	Oid			wanted = column_type(spec, i, type);
+	Node	   *converted;
+
+	if (type == wanted)
+		return;
+	converted = coerce_to_target_type(pstate, (Node *) entry->expr, type, wanted, -1,
+									  COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+	if (converted == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the mapping of %s has a value of type %s where %s is needed", RelationGetRelationName(rel),
+						format_type_be(type), format_type_be(wanted)),
+				 errhint("A column has changed its type: detach the source and attach it again.")));
+	entry->expr = (Expr *) converted;
 }
 
 /*
@@ -55,15 +86,16 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	List	   *targets;
 	ListCell   *lc;
 	int			i = 0;
-	Oid			user;
-	int			context;
+	CdpActor	actor;
 
-	begin_owner(spec, &user, &context);
+	cdp_become(&actor, spec->owner);
 	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, makeAlias(alias, NIL), false, true);
 	addNSItemToQuery(pstate, item, true, true, true);
 	stmts = raw_parser(psprintf("SELECT %s", select_list), RAW_PARSE_DEFAULT);
 	targets = transformTargetList(pstate, ((SelectStmt *) linitial_node(RawStmt, stmts)->stmt)->targetList,
 								  EXPR_KIND_SELECT_TARGET);
+	foreach(lc, targets)
+		convert_column(spec, pstate, rel, foreach_current_index(lc), lfirst_node(TargetEntry, lc));
 	assign_list_collations(pstate, targets);
 	pull_varattnos((Node *) targets, 1, &spec->attrs);
 	old = MemoryContextSwitchTo(spec->cxt);
@@ -75,7 +107,7 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	MemoryContextSwitchTo(old);
 	spec->exprs = GetCachedExpression((Node *) targets);
 	free_parsestate(pstate);
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&actor);
 }
 
 SourceBatch *
@@ -119,10 +151,9 @@ source_map_rows(SourceSpec *spec, SourceBatch *batch, TupleDesc desc, const Tupl
 	int16	   *lens = palloc(sizeof(int16) * spec->ncols);
 	bool	   *byvals = palloc(sizeof(bool) * spec->ncols);
 	bool		push = !ActiveSnapshotSet();
-	Oid			user;
-	int			context;
+	CdpActor	actor;
 
-	begin_owner(spec, &user, &context);
+	cdp_become(&actor, spec->owner);
 	/* functions of the mapping may read */
 	if (push)
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -152,7 +183,7 @@ source_map_rows(SourceSpec *spec, SourceBatch *batch, TupleDesc desc, const Tupl
 	ExecDropSingleTupleTableSlot(slot);
 	if (push)
 		PopActiveSnapshot();
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&actor);
 	MemoryContextSwitchTo(old);
 	FreeExecutorState(estate);
 }

@@ -240,18 +240,16 @@ Datum
 source_row_image(TupleDesc desc, Oid owner, HeapTuple row)
 {
 	FmgrInfo	flinfo;
-	Oid			user;
-	int			context;
+	CdpActor	actor;
 	Datum		result;
 
 	fmgr_info(F_TO_JSONB, &flinfo);
 	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
 											 list_make1(makeNullConst(desc->tdtypeid, desc->tdtypmod, InvalidOid)),
 											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL), &flinfo);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	cdp_become(&actor, owner);
 	result = FunctionCall1(&flinfo, heap_copy_tuple_as_datum(row, desc));
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&actor);
 	return result;
 }
 

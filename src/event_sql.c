@@ -175,7 +175,21 @@ cdp_insert_events(PG_FUNCTION_ARGS)
 		deconstruct_array(PG_GETARG_ARRAYTYPE_P(c), types[c], byval ? 8 : -1, byval,
 						  byval ? TYPALIGN_DOUBLE : TYPALIGN_INT, &cols[c], &nulls[c], &counts[c]);
 		if (counts[c] != counts[0])
-			elog(ERROR, "arrays of different length");
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the arrays of events are of different length"),
+					 errhint("Element n of every array belongs to event n.")));
+	}
+	for (int c = 0; c < 3; c++)
+	{
+		for (int i = 0; i < counts[0]; i++)
+		{
+			if (nulls[c][i])
+				ereport(ERROR,
+						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("profile, name and time of an event must not be NULL"),
+						 errhint("Leave such events out.")));
+		}
 	}
 	n = counts[0];
 	if (n == 0)

@@ -54,10 +54,25 @@ typedef struct Root
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* What the database knows now, also from our own writes of a moment ago. */
+static int
+compare_places(const void *x, const void *y)
+{
+	const IdNode *a = *(IdNode *const *) x;
+	const IdNode *b = *(IdNode *const *) y;
+	int			cmp = strcmp(a->kind, b->kind);
+
+	return cmp != 0 ? cmp : strcmp(a->value, b->value);
+}
+
+/*
+ * What the database knows now, also from our own writes of a moment ago.  In
+ * the order of the index, so that neighbours are found in a page that is at
+ * hand.
+ */
 static void
 probe(Batch *b)
 {
+	IdNode	  **order = palloc(sizeof(IdNode *) * Max(b->nnodes, 1));
 	CdpProbe   *identifiers;
 	CdpProbe   *aliases;
 	int			id_column,
@@ -77,8 +92,11 @@ probe(Batch *b)
 	customer_column = cdp_probe_column(aliases, "customer_id");
 	keys = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp keys", ALLOCSET_SMALL_SIZES);
 	for (int i = 0; i < b->nnodes; i++)
+		order[i] = &b->nodes[i];
+	qsort(order, b->nnodes, sizeof(IdNode *), compare_places);
+	for (int i = 0; i < b->nnodes; i++)
 	{
-		IdNode	   *node = &b->nodes[i];
+		IdNode	   *node = order[i];
 		TupleTableSlot *slot;
 		Datum		kind,
 					value;
@@ -101,6 +119,7 @@ probe(Batch *b)
 		node->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : node->profile_id;
 	}
 	MemoryContextDelete(keys);
+	pfree(order);
 	cdp_probe_close(aliases);
 	cdp_probe_close(identifiers);
 	PopActiveSnapshot();
@@ -305,5 +324,8 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 	for (int i = 0; i < b.nmerges; i++)
 		cdp_merge_step(b.merges[i].winner, b.merges[i].loser, b.merges[i].rule, NULL);
 	cdp_write_last_seen(&b);
+	/* a large batch has to live with what is left */
+	pfree(b.nodes);
+	pfree(b.uses);
 	cdp_write_traits(&b);
 }

@@ -13,23 +13,45 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "common/string.h"
+#include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 static MemoryContext kinds_context = NULL;
 static CdpKind *kinds = NULL;
 static int	nkinds = 0;
 static uint64 kinds_epoch = 0;
 
+/* a function of so many texts that answers one: what call_normalizer may call */
+static bool
+takes_texts(Oid function, int nargs)
+{
+	HeapTuple	tup = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		result;
+
+	if (!HeapTupleIsValid(tup))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tup);
+	result = proc->prokind == PROKIND_FUNCTION && !proc->proretset && proc->prorettype == TEXTOID &&
+		proc->pronargs == nargs && !OidIsValid(proc->provariadic);
+	for (int i = 0; result && i < nargs; i++)
+		result = proc->proargtypes.values[i] == TEXTOID;
+	ReleaseSysCache(tup);
+	return result;
+}
+
 /*
  * Split "schema.function(policy)" and find out who that is.  The table's
  * trigger has checked the text; a function dropped since then is an error
- * here, not a silent change of what counts as equal.
+ * when the kind is used, not a silent change of what counts as equal.
  */
 static void
 resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
@@ -47,14 +69,14 @@ resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
 			*close = '\0';
 		kind->policy = MemoryContextStrdup(context, open);
 	}
-	kind->function = LookupFuncName(cdp_qualified_name(name), -1, NULL, false);
+	kind->function = LookupFuncName(cdp_qualified_name(name), -1, NULL, true);
+	/* it may have been dropped since, or have become another function: only who uses this kind is told */
+	kind->broken = !takes_texts(kind->function, 1) && !takes_texts(kind->function, 2);
+	if (kind->broken)
+		return;
 	fmgr_info(kind->function, &flinfo);
 	kind->soft = cdp_soft_normalizer(flinfo.fn_addr);
-	if (kind->soft == NULL && flinfo.fn_nargs != (kind->policy ? 2 : 1))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("normalizer of kind \"%s\" must take one text argument, or two with a policy", kind->kind),
-				 errhint("Change the normalizer of the kind in cdp.identifier_kind.")));
+	kind->broken = kind->soft == NULL && flinfo.fn_nargs != (kind->policy ? 2 : 1);
 }
 
 /* Read the table again when somebody changed it. */
@@ -94,8 +116,9 @@ load_kinds(void)
 		if (normalizer != NULL)
 			resolve_normalizer(&fresh[i], normalizer, context);
 	}
+	/* a normaliser may have changed the rules; the call that called it goes on with the ones it has */
 	if (kinds_context != NULL)
-		MemoryContextDelete(kinds_context);
+		MemoryContextSetParent(kinds_context, TopTransactionContext);
 	kinds_context = context;
 	kinds = fresh;
 	nkinds = (int) SPI_processed;
@@ -153,12 +176,16 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 	char	   *volatile result = NULL;
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo	flinfo;
+	CdpActor	actor;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
 		Datum		value;
+
+		/* settings that it changes are not those of the statements that follow */
+		cdp_become(&actor, GetUserId());
 
 		fmgr_info(kind->function, &flinfo);
 		InitFunctionCallInfoData(*fcinfo, &flinfo, flinfo.fn_nargs, DEFAULT_COLLATION_OID, NULL, NULL);
@@ -176,21 +203,25 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 			if (result[0] == '\0')
 				result = NULL;
 		}
+		cdp_return(&actor);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
+		ErrorData  *error;
 
 		MemoryContextSwitchTo(caller);
-		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
-			PG_RE_THROW();
+		error = CopyErrorData();
 		FlushErrorState();
+		/* also before the error goes on: whoever catches it expects his own subtransaction */
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+			ReThrowError(error);
+		FreeErrorData(error);
 		result = NULL;
 	}
 	PG_END_TRY();
@@ -221,6 +252,12 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 		pfree(out.data);
 		return value;
 	}
+	if (kind->broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("the normalizer of kind \"%s\" is not there, or is no function of one text (two with a policy) that returns a text",
+						kind->kind),
+				 errhint("Create it again, or change column normalizer of the kind in cdp.identifier_kind.")));
 	if (OidIsValid(kind->function))
 		return call_normalizer(kind, raw, len);
 	return pnstrdup(raw, len);

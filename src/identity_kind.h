@@ -15,6 +15,7 @@ typedef struct CdpKind
 	bool		own_profile;	/* facts that arrive under it get a profile of their own */
 	CdpNormalizer soft;			/* normaliser of ours, which refuses without raising */
 	Oid			function;		/* normaliser of the user's; none: blanks at both ends go */
+	bool		broken;			/* there is none of that name, or it is of another form */
 	char	   *policy;			/* text in brackets after the normaliser's name, or NULL */
 } CdpKind;
 

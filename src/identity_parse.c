@@ -232,4 +232,8 @@ cdp_parse_sightings(Batch *b)
 	}
 	b->first[b->nitems] = b->nuses;
 	nodetab_destroy(table);
+	/* it has grown by doubling: give back what is too much */
+	if (b->nnodes > 0)
+		b->nodes = repalloc_huge(b->nodes, sizeof(IdNode) * (Size) b->nnodes);
+	b->maxnodes = b->nnodes;
 }

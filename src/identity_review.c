@@ -197,13 +197,11 @@ static MatchWork *
 run_stored_model(StoredModel *stored)
 {
 	MatchWork  *work;
-	Oid			user;
-	int			context;
+	CdpActor	before;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(stored->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	cdp_become(&before, stored->owner);
 	work = match_run(stored->records, stored->model, stored->fit);
-	SetUserIdAndSecContext(user, context);
+	cdp_return(&before);
 	return work;
 }
 

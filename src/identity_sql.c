@@ -23,6 +23,10 @@ PG_FUNCTION_INFO_V1(cdp_resolve);
 PG_FUNCTION_INFO_V1(cdp_customer_id);
 PG_FUNCTION_INFO_V1(cdp_normalize_sql);
 
+/* a source is a key beside others: as long as an index can hold, like that of an event */
+#define MAX_SOURCE_BYTES	200
+#define SOURCE_TOO_LONG		"source is longer than 200 bytes"
+
 /* cdp.identify(identifiers, traits, source, occurred_at) -> customer_id */
 Datum
 cdp_identify_sql(PG_FUNCTION_ARGS)
@@ -35,6 +39,10 @@ cdp_identify_sql(PG_FUNCTION_ARGS)
 	item.traits = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	item.source = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	item.occurred_at = PG_ARGISNULL(3) ? cdp_now_value() : PG_GETARG_TIMESTAMPTZ(3);
+	if (item.source != NULL && strlen(item.source) > MAX_SOURCE_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg(SOURCE_TOO_LONG), errhint("Send a shorter one.")));
 
 	cdp_begin_write(&verb, "identify");
 	cdp_identify(&item, 1, true);
@@ -75,7 +83,15 @@ read_item(JsonbContainer *object, CdpSighting *item)
 		else if (cdp_key_is(&key, "traits"))
 			item->traits = cdp_jsonb_copy(&v);
 		else if (cdp_key_is(&key, "source") && v.type == jbvString)
+		{
+			if (v.val.string.len > MAX_SOURCE_BYTES)
+			{
+				bad_item(item, SOURCE_TOO_LONG, "Send a shorter one.");
+				item->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+				return;
+			}
 			item->source = pnstrdup(v.val.string.val, v.val.string.len);
+		}
 		else if (cdp_key_is(&key, "occurred_at"))
 		{
 			if (v.type != jbvString ||

@@ -134,3 +134,9 @@ RESET ROLE;
 SELECT cdp.revoke_access('application', 'commerce_app');
 DROP OWNED BY commerce_app;
 DROP ROLE commerce_app;
+-- the shape of an object: the first key that is not right, whatever is in it
+SELECT cdp._check_object('{"a": 1, "n": 2, "m": "2026-01-01", "o": [], "x": null}', 'it', '{a,x}', '{n}', '{m}', '{o}');
+SELECT r.* FROM unnest(ARRAY['{"a": true}', '{"n": "2"}', '{"m": "infinity"}', '{"m": 5}', '{"o": {}}', '{"z": null}', '{"a": {"n": 1}}', '[]', '1', NULL]) WITH ORDINALITY u(o, n),
+	LATERAL pg_temp.refused(format('SELECT cdp._check_object(%L, ''it'', ''{a,x}'', ''{n}'', ''{m}'', ''{o}'')', o)) r ORDER BY n;
+SELECT * FROM pg_temp.refused(format('SELECT cdp._check_object(%L, ''it'', ''{a}'', ''{}'', ''{}'', ''{}'')', jsonb_build_object(repeat('钥', 100), 1)));
+SELECT cdp._check_object('{}', NULL, '{}', '{}', '{}', '{}');

@@ -37,3 +37,40 @@ DROP TABLE sale_many;
 SELECT cdp._sum_amount_accum('\x00', 1, 'CNY');
 SELECT cdp._sum_amount_final('\x00');
 SELECT cdp._sum_amount_final(convert_to(repeat('x', 100), 'UTF8'));
+-- a numeric with a digit that is none, and one whose header is cut off: its functions would trust them
+SELECT cdp._sum_amount_final('\x434e590000000000200000000080ff7f');
+SELECT cdp._sum_amount_combine('\x434e590000000000180000000000', '\x434e590000000000180000000000');
+-- NaN is a number of its kind
+SELECT cdp.sum_amount('NaN', 'CNY'), cdp.sum_amount(-12345678901234.5, 'CNY') FROM generate_series(1, 2);
+
+-- refunds: numbers of any length are exact or refused, and never in two currencies
+CREATE FUNCTION pg_temp.refused(call text) RETURNS TABLE (sqlstate text, message text, hint text) LANGUAGE plpgsql AS $$
+DECLARE h text;
+BEGIN
+	EXECUTE call;
+	RETURN QUERY VALUES ('00000', 'was taken', NULL);
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS h = PG_EXCEPTION_HINT;
+	RETURN QUERY VALUES (SQLSTATE::text, SQLERRM::text, h);
+END $$;
+INSERT INTO cdp.currency_rate (from_currency, to_currency, rate) VALUES ('GBP', 'SEK', 7.1), ('JPY', 'GBP', 3);
+SELECT cdp.convert_amount(71, 'SEK', 'GBP') = 10 AS exact, cdp.convert_amount(3, 'GBP', 'JPY') = 1 AS exact;
+SELECT r.* FROM unnest(ARRAY['1e30', '1e-41', '1e-3000', '1e5000', '1.5e30']) WITH ORDINALITY u(amount, n),
+	LATERAL pg_temp.refused(format('SELECT cdp.record_order(''{"member_id": "m"}'', ''{"order_id": "long", "amount": %s}'')', amount)) r ORDER BY n;
+SELECT cdp.record_order('{"member_id": "m"}', '{"order_id": "long", "amount": 999999999999999999999999999999.0000000000000000000000000000000000000001, "status": "paid"}');
+SELECT * FROM pg_temp.refused($$SELECT cdp.refund_order('long', 1e-41)$$);
+SELECT cdp.refund_order('long', 1e-40), cdp.refund_order('long', 1.000000000000000000000000000000000000000000000000000000000, NULL, 'long-1'),
+	cdp.refund_order('long', 1, NULL, 'long-1') AS again;
+SELECT * FROM pg_temp.refused($$SELECT cdp.refund_order('long', 999999999999999999999999999998.0000000000000000000000000000000000000001)$$);
+SELECT cdp.refund_order('long', 999999999999999999999999999998);
+SELECT status, refunded = amount AS whole, refunded = (SELECT sum(f.amount) FROM cdp.sales_refund f WHERE f.order_id = o.order_id) AS sum,
+	(SELECT count(*) FROM cdp.event e WHERE e.message_id ~ '^refund/long') AS events FROM cdp.sales_order o WHERE order_id = 'long';
+SELECT cdp.record_order('{"member_id": "m"}', '{"order_id": "fx", "amount": 10, "status": "paid", "currency": "USD"}'),
+	cdp.record_order('{"member_id": "m"}', '{"order_id": "fx", "amount": 71, "currency": "SEK", "refunded": 1}'),
+	cdp.record_order('{"member_id": "m"}', '{"order_id": "fx", "currency": "SEK", "channel": "app"}');
+SELECT * FROM pg_temp.refused($$SELECT cdp.record_order('{"member_id": "m"}', '{"order_id": "fx", "currency": "USD", "amount": 10}')$$);
+-- ids: those of running totals are not for applications, but answer them; a generated one gives way
+SELECT * FROM pg_temp.refused($$SELECT cdp.refund_order('fx', 1, NULL, 'other/refunded/2')$$);
+SELECT cdp.refund_order('fx', 1, NULL, 'fx/refunded/1') AS known;
+SELECT cdp.refund_order('fx', 2, NULL, 'fx/3'), cdp.refund_order('fx', 3);
+SELECT refund_id, amount FROM cdp.sales_refund WHERE order_id = 'fx' ORDER BY 1;

@@ -117,3 +117,6 @@ SELECT product_id, name, category, price, currency, status, source FROM cdp.prod
 SELECT * FROM cdp._apply_products('{tea,cup}', NULL, NULL, '{12,3}', NULL, '{delisted,listed}', 'shop');
 SELECT * FROM cdp._apply_products('{tea}', NULL, NULL, '{12}', NULL, NULL, 'pos');
 SELECT product_id, name, category, price, currency, status, source FROM cdp.product ORDER BY 1;
+-- the rows of a batch: what ends early or is NULL is NULL
+SELECT ord, profile_id, order_id, amount, tracking_no, nth FROM cdp._order_rows('{1,2}', '{a,NULL,c}', NULL, NULL, '{1.50}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{t}', '{0,-1,2}');
+SELECT count(*) FROM cdp._order_rows('{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);

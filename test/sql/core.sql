@@ -42,3 +42,7 @@ SELECT to_regclass('cdp.event_log') IS NOT NULL AS has_index;
 SELECT count(*) FROM pg_trigger WHERE tgname = 'identifier_kind_changed';
 SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef d JOIN pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
 WHERE a.attrelid = 'cdp.event'::regclass AND a.attname = 'xid';
+-- a temporary table of the caller's is in the way of the comparison
+CREATE TEMP TABLE profile (a int);
+CALL cdp.migrate();
+DROP TABLE pg_temp.profile;

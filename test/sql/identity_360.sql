@@ -73,3 +73,14 @@ ANALYZE cdp.identifier, cdp.profile;
 EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.identifier i WHERE i.valid_to IS NULL AND i.kind = 'phone' AND reverse(i.value) LIKE '4321%';
 EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.identifier i WHERE i.valid_to IS NULL AND i.value = ANY ('{a,b}');
 EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.profile p WHERE p.traits ? 'name' AND lower(p.traits ->> 'name') LIKE '王%';
+-- the timeline of many profiles, window by window, is the timeline
+INSERT INTO cdp.event (profile_id, name, occurred_at) SELECT 2000000 + g % 40, 'E' || g, cdp.now() + interval '3 days' - g * g * interval '13 minutes' FROM generate_series(1, 400) g;
+SELECT count(*) AS same, bool_and(w.got = w.want) AS all_same FROM (
+	SELECT (SELECT string_agg(t.title, ',' ORDER BY n) FROM cdp._timeline_event(p.ids, r.lower, r.upper, m) WITH ORDINALITY t(at, kind, title, detail, n)) AS got,
+		(SELECT string_agg(e.name, ',' ORDER BY e.occurred_at DESC, e.event_id DESC) FROM (SELECT * FROM cdp.event v WHERE v.profile_id = ANY (p.ids)
+			AND v.occurred_at >= r.lower AND v.occurred_at < r.upper ORDER BY v.occurred_at DESC, v.event_id DESC LIMIT m) e) AS want
+	FROM (SELECT array_agg(2000000::bigint + g) AS ids FROM generate_series(1, 40) g UNION ALL SELECT array_agg(2000000::bigint + g) FROM generate_series(1, 5) g) p,
+		(VALUES ('-infinity'::timestamptz, 'infinity'::timestamptz), (cdp.now() - interval '1 year', cdp.now()), ('-infinity', cdp.now() - interval '400 days'),
+			(cdp.now(), 'infinity'), (cdp.now() + interval '1 year', 'infinity')) r(lower, upper), unnest('{1,7,100,1000}'::int[]) m
+	) w WHERE w.got IS NOT DISTINCT FROM w.want;
+SELECT count(*) FROM cdp._timeline_event(ARRAY(SELECT 3000000::bigint + g FROM generate_series(1, 30) g), '-infinity', 'infinity', 10);

@@ -147,6 +147,8 @@ $node->safe_psql($db, q{
 for my $sql (q{SELECT cdp.identify('{"member_id": "s1"}', '{"name": "s"}')}, q{SELECT cdp.track('{"member_id": "s1"}', 'Page Viewed', '{}', NULL, 's-1')},
 	q{SELECT cdp.track_many('[{"identifiers": {"member_id": "s1"}, "name": "Page Viewed"}]')}, q{SELECT cdp.grant_access('reader', 'stranger')},
 	q{SELECT cdp.revoke_access('reader', 'stranger')}, q{UPDATE cdp.meta SET value = '0.0.1' WHERE key = 'no'; CALL cdp.migrate()}, q{SELECT * FROM cdp.health()},
+	map({ cdp_has($node, $db, /cdp\.(\w+)/) ? $_ : () } 'CALL cdp.schedule_jobs()', 'CALL cdp.unschedule_jobs()', 'CALL cdp.maintain_partitions()',
+		'CALL cdp.prune_event_keys()', 'CALL cdp.retry_sources()', q{CALL cdp.run_job('maintain_partitions')}),
 	cdp_has($node, $db, 'record_order') ? q{SELECT cdp.record_order('{"member_id": "s1"}', '{"order_id": "s1", "ordered_at": "2026-01-01Z", "amount": 5}')} : ()) {
 	$node->safe_psql($db, 'TRUNCATE public.stolen');
 	my ($rc, $out, $err) = $node->psql($db, $sql);
@@ -154,6 +156,16 @@ for my $sql (q{SELECT cdp.identify('{"member_id": "s1"}', '{"name": "s"}')}, q{S
 	is($node->safe_psql($db, q{SELECT string_agg(DISTINCT wanted, ', ') FROM public.stolen WHERE who NOT IN ('keeper')} . ($sql =~ /^UPDATE/ ? q{ AND wanted <> 'meta' AND wanted NOT LIKE '%meta'} : '')),
 		'', '... the code of the tables\' owner runs as their owner');
 }
+# what the code of the owner sets is not set in the superuser's session
+$node->safe_psql($db, q{CREATE FUNCTION public.sets() RETURNS trigger LANGUAGE plpgsql AS
+		$$BEGIN PERFORM set_config('search_path', 'public, pg_catalog', false), set_config('cdp.timezone', 'UTC', false); RETURN NULL; END$$;
+	CREATE TRIGGER sets AFTER INSERT ON cdp.profile FOR EACH STATEMENT EXECUTE FUNCTION public.sets()}, extra_params => $keeper);
+is($node->safe_psql($db, q{SET search_path = pg_catalog; SELECT cdp.identify('{"member_id": "s2"}') > 0;
+	SELECT current_setting('search_path'), current_setting('cdp.timezone')}), "t\npg_catalog|Asia/Shanghai", 'settings of the owner\'s code end with it');
+$node->safe_psql($db, 'DROP TRIGGER sets ON cdp.profile; DROP FUNCTION public.sets()', extra_params => $keeper);
+# his rights are his own: nothing that is given to him can be taken from him
+$node->safe_psql($db, q{SELECT cdp.grant_access('admin', 'keeper'), cdp.revoke_access('admin', 'keeper')});
+cdp_works($node, $db, q{SELECT cdp.track('{"member_id": "s1"}', 'Page Viewed')}, 'an owner whose access is revoked is still the owner', @$keeper);
 # what would fire at commit, when the superuser is himself again
 $node->safe_psql($db, q{CREATE CONSTRAINT TRIGGER climb_late AFTER INSERT OR UPDATE ON cdp.access_grant DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.climb()}, extra_params => $keeper);
 $node->safe_psql($db, 'TRUNCATE public.stolen');

@@ -65,12 +65,13 @@ cdp_decode(const char *in, int len, pg_wchar *buf, int room, int *n)
 
 /*
  * Jaro's matching.  A character of a takes the first equal one of b in its
- * window that nobody has taken.  matched_a and matched_b get the characters
- * that found each other, each in its own order; answers how many.
+ * window that nobody has taken.  Answers how many found each other; in order
+ * of b, *moved of them are not what stands there in order of a, which matched
+ * has room for.
  */
 static int
 match_short(const pg_wchar *a, int na, const pg_wchar *b, int nb, int window,
-			pg_wchar *matched_a, pg_wchar *matched_b)
+			pg_wchar *matched, int *moved)
 {
 	uint64		taken = 0;
 	int			m = 0;
@@ -86,15 +87,16 @@ match_short(const pg_wchar *a, int na, const pg_wchar *b, int nb, int window,
 			if (b[j] == a[i] && (taken & (UINT64CONST(1) << j)) == 0)
 			{
 				taken |= UINT64CONST(1) << j;
-				matched_a[m++] = a[i];
+				matched[m++] = a[i];
 				break;
 			}
 		}
 	}
-	for (int j = 0; j < nb; j++)
+	*moved = 0;
+	for (int j = 0; k < m; j++)
 	{
 		if (taken & (UINT64CONST(1) << j))
-			matched_b[k++] = b[j];
+			*moved += matched[k++] != b[j];
 	}
 	return m;
 }
@@ -124,7 +126,7 @@ place_cmp(const void *x, const void *y)
  */
 static int
 match_long(const pg_wchar *a, int na, const pg_wchar *b, int nb, int window,
-		   pg_wchar *matched_a, pg_wchar *matched_b)
+		   pg_wchar *matched, int *moved)
 {
 	Place	   *places = palloc(nb * sizeof(Place));
 	bool	   *taken = palloc0(nb);
@@ -163,16 +165,17 @@ match_long(const pg_wchar *a, int na, const pg_wchar *b, int nb, int window,
 		if (p < nb && places[p].c == a[i] && places[p].at <= i + window)
 		{
 			taken[places[p].at] = true;
-			matched_a[m++] = a[i];
+			matched[m++] = a[i];
 			p++;
 		}
 		if (places[lo].c == a[i])
 			places[lo].next = p;
 	}
-	for (int j = 0; j < nb; j++)
+	*moved = 0;
+	for (int j = 0; k < m; j++)
 	{
 		if (taken[j])
-			matched_b[k++] = b[j];
+			*moved += matched[k++] != b[j];
 	}
 	pfree(places);
 	pfree(taken);
@@ -182,13 +185,10 @@ match_long(const pg_wchar *a, int na, const pg_wchar *b, int nb, int window,
 double
 cdp_jaro_winkler_wchar(const pg_wchar *a, int na, const pg_wchar *b, int nb)
 {
-	pg_wchar	room_a[64];
-	pg_wchar	room_b[64];
-	pg_wchar   *matched_a = room_a;
-	pg_wchar   *matched_b = room_b;
+	pg_wchar	room[64];
 	int			window = Max(Max(na, nb) / 2 - 1, 0);
 	int			prefix = 0;
-	int			moved = 0;
+	int			moved;
 	int			m;
 	double		jaro;
 
@@ -197,28 +197,21 @@ cdp_jaro_winkler_wchar(const pg_wchar *a, int na, const pg_wchar *b, int nb)
 	if (na == 0 || nb == 0)
 		return 0;
 
-	if (na <= 64 && nb <= 64)
-		m = match_short(a, na, b, nb, window, matched_a, matched_b);
+	if (na <= lengthof(room) && nb <= lengthof(room))
+		m = match_short(a, na, b, nb, window, room, &moved);
 	else
 	{
-		int			shorter = Min(na, nb);
+		pg_wchar   *matched = palloc(Min(na, nb) * sizeof(pg_wchar));
 
-		matched_a = palloc(shorter * sizeof(pg_wchar));
-		matched_b = palloc(shorter * sizeof(pg_wchar));
-		m = match_long(a, na, b, nb, window, matched_a, matched_b);
-	}
-	for (int i = 0; i < m; i++)
-		moved += matched_a[i] != matched_b[i];
-	if (matched_a != room_a)
-	{
-		pfree(matched_a);
-		pfree(matched_b);
+		m = match_long(a, na, b, nb, window, matched, &moved);
+		pfree(matched);
 	}
 	if (m == 0)
 		return 0;
 
 	/* two characters out of place are one transposition, an odd one is none */
-	jaro = ((double) m / na + (double) m / nb + (double) (m - moved / 2) / m) / 3;
+	moved /= 2;
+	jaro = ((double) m / na + (double) m / nb + (double) (m - moved) / m) / 3;
 	if (jaro <= BOOST_ABOVE)
 		return jaro;
 	while (prefix < PREFIX_LENGTH && prefix < na && prefix < nb && a[prefix] == b[prefix])

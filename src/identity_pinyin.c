@@ -277,7 +277,7 @@ static void
 append_part(StringInfo out, const Part *part, int rank, const pg_wchar *w)
 {
 	const char *s;
-	int			len;
+	int			len = 0;
 
 	if (out->len > 0)
 		appendStringInfoChar(out, ' ');

@@ -5,7 +5,7 @@
 SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint % 1000000 AS seed \gset
 \endif
 BEGIN;
-SELECT plan(17);
+SELECT plan(18);
 SELECT diag('identity_compare: seed ' || :seed);
 SELECT setseed(:seed / 1000000.0)::text = '' AS seeded \gset
 
@@ -105,6 +105,7 @@ SELECT is_empty('SELECT a, b FROM pair WHERE cdp.damerau_levenshtein(a, b) NOT B
 SELECT is_empty('SELECT a, b FROM pair WHERE cdp.damerau_levenshtein(''x李'' || a || ''末y'', ''x李'' || b || ''末y'') <> cdp.damerau_levenshtein(a, b) LIMIT 5',
 	'common ends change nothing');
 SELECT is_empty('SELECT a, b FROM pair WHERE abs(cdp.jaro_winkler(a, b) - pg_temp.likeness(a, b)) > 1e-12 LIMIT 5', 'the likeness is that of two loops');
+SELECT is_empty('SELECT a, b FROM pair WHERE abs(cdp.jaro_winkler(a, b) - cdp.jaro_winkler(b, a)) > 1e-12 LIMIT 5', 'the likeness is symmetric');
 SELECT is_empty('SELECT a, b FROM pair WHERE (cdp.jaro_winkler(a, b) = 1) <> (a = b) OR cdp.jaro_winkler(a, b) NOT BETWEEN 0 AND 1 LIMIT 5',
 	'it is 1 for the same and for nothing else, and never outside 0 to 1');
 SELECT is_empty('SELECT a, b FROM pair WHERE abs(cdp.jaro_winkler(translate(a, ''abcxyz曾国藩李四王'', ''xyzabc李四王曾国藩''), translate(b, ''abcxyz曾国藩李四王'', ''xyzabc李四王曾国藩'')) - cdp.jaro_winkler(a, b)) > 1e-12 LIMIT 5',

@@ -16,6 +16,8 @@ CDP_MODULES = \
 	identity_unmerge \
 	identity_explain \
 	identity_recheck \
+	identity_match \
+	identity_review \
 	event_log \
 	event \
 	commerce \

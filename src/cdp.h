@@ -29,6 +29,7 @@
 extern void cdp_core_init(void);
 extern void cdp_identity_customer_init(void);
 extern void cdp_event_log_init(void);
+extern void cdp_identity_match_init(void);
 extern void cdp_identity_components_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
@@ -39,6 +40,7 @@ extern int	cdp_max_profiles_per_customer;
 extern int	cdp_generic_after;
 extern int	cdp_source_lock_timeout_ms;
 extern int	cdp_backfill_inline_rows;
+extern int	cdp_max_block_pairs;
 
 /* the clock: setting cdp.now, or the transaction's start */
 extern TimestampTz cdp_now_value(void);

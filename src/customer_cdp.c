@@ -25,6 +25,7 @@ _PG_init(void)
 	cdp_core_init();
 	cdp_identity_customer_init();
 	cdp_event_log_init();
+	cdp_identity_match_init();
 	cdp_identity_components_init();
 	MarkGUCPrefixReserved("cdp");
 }

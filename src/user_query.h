@@ -8,6 +8,7 @@
 #include "cdp.h"
 
 #include "nodes/parsenodes.h"
+#include "utils/queryenvironment.h"
 
 /*
  * The one SELECT in the text, looked up in the catalog under the search_path
@@ -19,6 +20,9 @@
 extern Query *cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint);
 
 /* the one expression in the text, as the grammar gives it; NULL when it is not exactly one */
-extern Node *cdp_user_expression(const char *text);
+extern Node *cdp_user_expression(const char *text, const char *hint);
+
+/* a statement of ours around an expression of the user's, looked up in the catalog */
+extern Query *cdp_user_condition(const char *sql, QueryEnvironment *env, const char *hint);
 
 #endif							/* CDP_USER_QUERY_H */

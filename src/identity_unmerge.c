@@ -50,11 +50,11 @@ typedef struct Undo
 static Datum
 profile_array(const CdpGraph *g)
 {
-	Datum	   *ids = palloc(sizeof(Datum) * g->nprofiles);
+	int64	   *ids = palloc(sizeof(int64) * g->nprofiles);
 
 	for (int i = 0; i < g->nprofiles; i++)
-		ids[i] = Int64GetDatum(g->profiles[i].id);
-	return PointerGetDatum(construct_array(ids, g->nprofiles, INT8OID, 8, true, TYPALIGN_DOUBLE));
+		ids[i] = g->profiles[i].id;
+	return cdp_id_array(ids, g->nprofiles);
 }
 
 #define SIDES(condition) \
@@ -294,16 +294,6 @@ plan_undo(Undo *u, bool read_only)
 	return true;
 }
 
-static Datum
-id_array(const int64 *ids, int n)
-{
-	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		datums[i] = Int64GetDatum(ids[i]);
-	return PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-}
-
 /* strongest identifier of a part, to hang an apart on */
 static int
 strongest_of(const Undo *u, int64 part)
@@ -380,7 +370,7 @@ write_evidence(Undo *u, const char *reason)
 			npairs = 1;
 		}
 	}
-	args[0] = id_array(revoked, nrevoked);
+	args[0] = cdp_id_array(revoked, nrevoked);
 	args[1] = TimestampTzGetDatum(cdp_now_value());
 	args[2] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
 	nulls[2] = reason ? ' ' : 'n';
@@ -390,15 +380,15 @@ write_evidence(Undo *u, const char *reason)
 					 3, revoke_types);
 	if (SPI_execute_plan(revoke, args, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not revoke evidence");
-	args[0] = id_array(refused, nrefused);
-	args[1] = id_array(limited, nlimited);
+	args[0] = cdp_id_array(refused, nrefused);
+	args[1] = cdp_id_array(limited, nlimited);
 	cdp_plan_generic(&refuse,
 					 "UPDATE cdp.identity_link SET refusal = CASE WHEN link_id = ANY ($1) THEN 'kept_apart' ELSE 'limit' END"
 					 " WHERE link_id = ANY ($1 || $2)", 2, refuse_types);
 	if (SPI_execute_plan(refuse, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not refuse evidence");
-	args[0] = id_array(low, npairs);
-	args[1] = id_array(high, npairs);
+	args[0] = cdp_id_array(low, npairs);
+	args[1] = cdp_id_array(high, npairs);
 	args[2] = TimestampTzGetDatum(cdp_now_value());
 	cdp_plan_generic(&keep,
 					 "INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, occurred_at)"

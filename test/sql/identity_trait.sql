@@ -138,6 +138,7 @@ SELECT count(*), count(DISTINCT customer_id), (SELECT count(*) FROM cdp.profile)
 SELECT customer_id, traits FROM cdp.customer WHERE traits = '{}';
 SELECT count(*) FROM cdp.customer WHERE customer_id = 2;
 INSERT INTO cdp.profile (profile_id) SELECT g FROM generate_series(1001, 21000) g;
+SELECT setval('cdp.profile_profile_id_seq', 30000) \g /dev/null
 INSERT INTO cdp.profile_trait SELECT g, 'name', 'crm', to_jsonb('n' || g), cdp.now() FROM generate_series(1001, 21000) g;
 SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('anonymous_id', 'p-' || g)) ORDER BY g) FROM generate_series(1, 2000) g));
 SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('anonymous_id', 'p-' || g, 'member_id', 'p-' || g)) ORDER BY g) FROM generate_series(1, 2000) g));

@@ -2,8 +2,9 @@
 -- C: src/identity_customer.c  Page: doc/identity.md  Tests: test/sql/identity_customer.sql
 
 -- @code
+-- the cost of an addition is what it has in bulk; with a higher one the planner takes parallel plans that send every row
 CREATE OR REPLACE FUNCTION cdp.customer_id(profile_id bigint) RETURNS bigint
-	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 5 AS 'MODULE_PATHNAME', 'cdp_customer_id';
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_customer_id';
 COMMENT ON FUNCTION cdp.customer_id(bigint) IS 'The One ID of a profile: the customer it was merged into, or itself. Any id that ever was a customer answers; an id that never existed is answered as it is. NULL for NULL. Reads with the snapshot of the query. A query that asks for many reads all merged profiles once and keeps them, up to cdp.alias_cache_limit, until it ends: GROUP BY cdp.customer_id(profile_id) costs about what GROUP BY profile_id does. Not for indexes: a merge changes the answer.';
 
 CREATE OR REPLACE FUNCTION cdp.profiles_of(customer_id bigint) RETURNS SETOF bigint

@@ -117,31 +117,20 @@ AS $$
 -- The one place where matching touches identity: evidence between the strongest identifiers of both sides, and for
 -- 'same' the merge.  Answers false when a limit or an apart forbids it.
 DECLARE
-	a cdp.identifier;
-	b cdp.identifier;
+	a bigint;
+	b bigint;
 BEGIN
-	SELECT i.* INTO a FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
-		WHERE i.profile_id = ANY (cdp._profiles_of(left_id)) AND i.valid_to IS NULL ORDER BY k.priority, i.kind, i.identifier_id LIMIT 1;
-	SELECT i.* INTO b FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
-		WHERE i.profile_id = ANY (cdp._profiles_of(right_id)) AND i.valid_to IS NULL ORDER BY k.priority, i.kind, i.identifier_id LIMIT 1;
-	IF a.identifier_id IS NOT NULL AND b.identifier_id IS NOT NULL THEN
-		INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, weight, source, occurred_at)
-		VALUES (least(a.identifier_id, b.identifier_id), greatest(a.identifier_id, b.identifier_id), relation, 'match:' || model, weight, source, cdp.now())
-		ON CONFLICT DO NOTHING;
-	END IF;
 	IF relation = 'same' THEN
-		BEGIN
-			IF to_regprocedure('cdp.merge_customers(bigint,bigint,text,boolean)') IS NOT NULL THEN
-				EXECUTE 'SELECT cdp.merge_customers($1, $2, $3)' USING least(left_id, right_id), greatest(left_id, right_id), reason;
-			ELSE
-				-- until there is merge_customers()
-				PERFORM cdp.identify(CASE WHEN a.kind = b.kind THEN jsonb_build_object(a.kind, jsonb_build_array(a.value, b.value))
-					ELSE jsonb_build_object(a.kind, a.value, b.kind, b.value) END);
-			END IF;
-		EXCEPTION WHEN SQLSTATE 'LC102' THEN
-			RETURN false;
-		END;
-		RETURN cdp.customer_id(left_id) = cdp.customer_id(right_id);
+		RETURN cdp._merge_match(left_id, right_id, 'match:' || model, weight, source, reason);
+	END IF;
+	SELECT i.identifier_id INTO a FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
+		WHERE i.profile_id = ANY (cdp._profiles_of(left_id)) ORDER BY i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id LIMIT 1;
+	SELECT i.identifier_id INTO b FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
+		WHERE i.profile_id = ANY (cdp._profiles_of(right_id)) ORDER BY i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id LIMIT 1;
+	IF a IS NOT NULL AND b IS NOT NULL THEN
+		INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, weight, source, occurred_at)
+		VALUES (least(a, b), greatest(a, b), relation, 'match:' || model, weight, source, cdp.now())
+		ON CONFLICT DO NOTHING;
 	END IF;
 	RETURN true;
 END $$;

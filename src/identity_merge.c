@@ -21,6 +21,7 @@
 #include "utils/json.h"
 
 PG_FUNCTION_INFO_V1(cdp_merge_customers);
+PG_FUNCTION_INFO_V1(cdp_merge_match);
 PG_FUNCTION_INFO_V1(cdp_preview_merge);
 PG_FUNCTION_INFO_V1(cdp_allow_merge);
 PG_FUNCTION_INFO_V1(cdp_detach_identifier);
@@ -87,6 +88,8 @@ typedef struct Violations
 {
 	StringInfoData json;
 	StringInfoData detail;
+	const char *reason;			/* of the first, and whose limit it was */
+	const char *kind;
 	bool		apart;			/* one that cannot be overridden */
 } Violations;
 
@@ -95,6 +98,11 @@ note_violation(void *arg, const char *reason, const GraphKind *kind, int64 count
 {
 	Violations *v = arg;
 
+	if (v->reason == NULL)
+	{
+		v->reason = pstrdup(reason);
+		v->kind = kind ? pstrdup(kind->name) : NULL;
+	}
 	appendStringInfo(&v->json, "%s{\"reason\": \"%s\"", v->json.len > 1 ? ", " : "", reason);
 	if (v->detail.len > 0)
 		appendStringInfoChar(&v->detail, ' ');
@@ -124,29 +132,129 @@ start_violations(Violations *v)
 	initStringInfo(&v->json);
 	initStringInfo(&v->detail);
 	appendStringInfoChar(&v->json, '[');
+	v->reason = v->kind = NULL;
 	v->apart = false;
 }
 
+/* what says that two customers are one, beside sightings */
+typedef struct Judgement
+{
+	const char *rule;			/* manual, or match:MODEL */
+	bool		weighed;
+	float8		weight;
+	const char *source;			/* or NULL */
+	const char *reason;			/* or NULL */
+	bool		override_limits;
+} Judgement;
+
+static Datum
+text_datum(const char *s, char *null)
+{
+	*null = s ? ' ' : 'n';
+	return s ? CStringGetTextDatum(s) : (Datum) 0;
+}
+
 static void
-write_manual_link(int64 a, int64 b, int64 merge_id, bool overrides)
+write_link(const Judgement *j, int64 a, int64 b, int64 merge_id, bool overrides)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid types[5] = {INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, BOOLOID};
-	Datum		args[5];
+	static const Oid types[8] = {INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, BOOLOID, TEXTOID, FLOAT8OID, TEXTOID};
+	Datum		args[8];
+	char		nulls[8];
 
+	memset(nulls, ' ', sizeof(nulls));
 	args[0] = Int64GetDatum(Min(a, b));
 	args[1] = Int64GetDatum(Max(a, b));
 	args[2] = TimestampTzGetDatum(cdp_now_value());
 	args[3] = Int64GetDatum(merge_id);
 	args[4] = BoolGetDatum(overrides);
+	args[5] = text_datum(j->rule, &nulls[5]);
+	args[6] = Float8GetDatum(j->weight);
+	nulls[6] = j->weighed ? ' ' : 'n';
+	args[7] = text_datum(j->source, &nulls[7]);
 	cdp_plan_generic(&plan,
-					 "INSERT INTO cdp.identity_link AS l (identifier_a, identifier_b, rule, occurred_at, merge_id, overrides_limits)"
-					 " VALUES ($1, $2, 'manual', $3, $4, $5)"
+					 "INSERT INTO cdp.identity_link AS l (identifier_a, identifier_b, rule, weight, source, occurred_at, merge_id, overrides_limits)"
+					 " VALUES ($1, $2, $6, $7, $8, $3, $4, $5)"
 					 " ON CONFLICT (identifier_a, identifier_b, relation) WHERE revoked_at IS NULL AND refusal IS NULL"
 					 " DO UPDATE SET merge_id = excluded.merge_id, overrides_limits = l.overrides_limits OR excluded.overrides_limits",
-					 5, types);
-	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_INSERT)
+					 8, types);
+	if (SPI_execute_plan(plan, args, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write evidence");
+}
+
+/* Evidence that a rule did not let be followed: kept for the day when the rule changes. */
+static void
+note_refused(const Judgement *j, const Violations *v, int64 a, int64 b, const int64 ids[2])
+{
+	static SPIPlanPtr link_plan = NULL;
+	static SPIPlanPtr log_plan = NULL;
+	static const Oid link_types[7] = {INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, FLOAT8OID, TEXTOID, TEXTOID};
+	static const Oid log_types[6] = {TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
+	Datum		args[7];
+	char		nulls[7];
+
+	memset(nulls, ' ', sizeof(nulls));
+	args[0] = Int64GetDatum(Min(a, b));
+	args[1] = Int64GetDatum(Max(a, b));
+	args[2] = TimestampTzGetDatum(cdp_now_value());
+	args[3] = text_datum(j->rule, &nulls[3]);
+	args[4] = Float8GetDatum(j->weight);
+	nulls[4] = j->weighed ? ' ' : 'n';
+	args[5] = text_datum(j->source, &nulls[5]);
+	args[6] = text_datum(v->reason, &nulls[6]);
+	cdp_plan_generic(&link_plan,
+					 "INSERT INTO cdp.identity_link (identifier_a, identifier_b, occurred_at, rule, weight, source, refusal)"
+					 " SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT EXISTS (SELECT FROM cdp.identity_link l"
+					 "  WHERE l.identifier_a = $1 AND l.identifier_b = $2 AND l.relation = 'same' AND l.revoked_at IS NULL)",
+					 7, link_types);
+	if (SPI_execute_plan(link_plan, args, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write evidence");
+	args[0] = text_datum(v->reason, &nulls[0]);
+	args[1] = text_datum(v->kind, &nulls[1]);
+	args[2] = Int64GetDatum(ids[0]);
+	args[3] = Int64GetDatum(ids[1]);
+	args[4] = text_datum(j->rule, &nulls[4]);
+	args[5] = TimestampTzGetDatum(cdp_now_value());
+	memset(nulls + 2, ' ', 4);
+	cdp_plan_generic(&log_plan,
+					 "INSERT INTO cdp.merge_refusal (reason, kind, customer_id, other_id, source, occurred_at)"
+					 " VALUES ($1, $2, $3, $4, $5, $6)", 6, log_types);
+	if (SPI_execute_plan(log_plan, args, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not note a refusal");
+}
+
+/* Make the two one; false: a rule forbids it, v says which, and with log it is noted. */
+static bool
+merge(Two *two, const Judgement *j, Violations *v, bool log)
+{
+	CdpGraph   *g;
+	int			a,
+				b,
+				n;
+
+	start_violations(v);
+	if (!lock_two(two))
+		return true;
+	g = cdp_graph_load(two->ids, 2, CDP_REACH_NONE, false);
+	a = cdp_graph_strongest(g, 0);
+	b = cdp_graph_strongest(g, 1);
+	n = cdp_check_join(g, 0, 1, note_violation, v);
+	if (a < 0 || b < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("customer " INT64_FORMAT " has no identifier", two->ids[a < 0 ? 0 : 1]),
+				 errhint("A merge is evidence between two identifiers; cdp.identify() makes customers that have some.")));
+	if (n > 0 && (v->apart || !j->override_limits))
+	{
+		if (log)
+			note_refused(j, v, g->identifiers[a].id, g->identifiers[b].id, two->ids);
+		cdp_graph_free(g);
+		return false;
+	}
+	write_link(j, g->identifiers[a].id, g->identifiers[b].id,
+			   cdp_merge_step(two->ids[0], two->ids[1], j->rule, j->reason), n > 0);
+	cdp_graph_free(g);
+	return true;
 }
 
 /* cdp.merge_customers(winner, loser, reason, override_limits) -> customer_id */
@@ -154,39 +262,45 @@ Datum
 cdp_merge_customers(PG_FUNCTION_ARGS)
 {
 	Two			two = {cdp_id_arg(fcinfo, 0, "winner"), cdp_id_arg(fcinfo, 1, "loser"), {0, 0}};
-	char	   *reason = text_arg(fcinfo, 2);
-	bool		override_limits = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	Judgement	j = {.rule = "manual", .reason = text_arg(fcinfo, 2), .override_limits = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3)};
+	Violations	v;
 	CdpVerb		verb;
 
 	cdp_begin_write(&verb, "merge_customers");
-	if (lock_two(&two))
-	{
-		CdpGraph   *g = cdp_graph_load(two.ids, 2, CDP_REACH_NONE, false);
-		int			a = cdp_graph_strongest(g, 0);
-		int			b = cdp_graph_strongest(g, 1);
-		Violations	v;
-		int			n;
-
-		start_violations(&v);
-		n = cdp_check_join(g, 0, 1, note_violation, &v);
-		if (n > 0 && (v.apart || !override_limits))
-			ereport(ERROR,
-					(errcode(ERRCODE_CDP_MERGE_REFUSED),
-					 errmsg("customers " INT64_FORMAT " and " INT64_FORMAT " must not become one", two.ids[0], two.ids[1]),
-					 errdetail("%s", v.detail.data),
-					 v.apart ? errhint("Somebody took them apart; cdp.allow_merge(a, b, reason) takes that back.") :
-					 errhint("Change the rule in cdp.identifier_kind, or pass override_limits => true when you know better.")));
-		if (a < 0 || b < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("customer " INT64_FORMAT " has no identifier", two.ids[a < 0 ? 0 : 1]),
-					 errhint("A merge is evidence between two identifiers; cdp.identify() makes customers that have some.")));
-		write_manual_link(g->identifiers[a].id, g->identifiers[b].id,
-						  cdp_merge_step(two.ids[0], two.ids[1], "manual", reason), n > 0);
-		cdp_graph_free(g);
-	}
+	if (!merge(&two, &j, &v, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_CDP_MERGE_REFUSED),
+				 errmsg("customers " INT64_FORMAT " and " INT64_FORMAT " must not become one", two.ids[0], two.ids[1]),
+				 errdetail("%s", v.detail.data),
+				 v.apart ? errhint("Somebody took them apart; cdp.allow_merge(a, b, reason) takes that back.") :
+				 errhint("Change the rule in cdp.identifier_kind, or pass override_limits => true when you know better.")));
 	cdp_end(&verb);
 	PG_RETURN_INT64(two.ids[0]);
+}
+
+/*
+ * cdp._merge_match(left, right, rule, weight, source, reason) -> boolean: the
+ * older id stays; false, and noted, when a limit or a judgement forbids it
+ */
+Datum
+cdp_merge_match(PG_FUNCTION_ARGS)
+{
+	int64		left = cdp_id_arg(fcinfo, 0, "left_id");
+	int64		right = cdp_id_arg(fcinfo, 1, "right_id");
+	Two			two = {Min(left, right), Max(left, right), {0, 0}};
+	Judgement	j = {.rule = text_arg(fcinfo, 2), .weighed = !PG_ARGISNULL(3), .source = text_arg(fcinfo, 4), .reason = text_arg(fcinfo, 5)};
+	Violations	v;
+	CdpVerb		verb;
+	bool		merged;
+
+	if (j.rule == NULL)
+		cdp_refuse_null("rule");
+	if (j.weighed)
+		j.weight = PG_GETARG_FLOAT8(3);
+	cdp_begin_write(&verb, "match_profiles");
+	merged = merge(&two, &j, &v, true);
+	cdp_end(&verb);
+	PG_RETURN_BOOL(merged);
 }
 
 /* cdp.preview_merge(a, b) -> (allowed, violations, profiles, identifiers) */

@@ -120,19 +120,18 @@ apply_locked(const int64 *ids, int n, RecheckRows *rows)
 
 /*
  * Profiles after an id, ascending: how many (0: the end), the last of them,
- * and which customers to look at: since NULL those whose own profile is on
- * the page, else those with a profile on it that something happened to.
+ * and the customers whose own profile is on the page, or with every those
+ * who have any profile on it.
  */
 int
-cdp_read_page(CdpPage *page, int64 after, int limit, const TimestampTz *since, bool every, bool read_only)
+cdp_read_page(CdpPage *page, int64 after, int limit, bool every, bool read_only)
 {
 	static SPIPlanPtr page_plan = NULL;
 	static SPIPlanPtr customer_plan = NULL;
 	static SPIPlanPtr every_plan = NULL;
-	static SPIPlanPtr touched_plan = NULL;
 	static const Oid page_types[2] = {INT8OID, INT4OID};
-	static const Oid types[3] = {INT8OID, INT8OID, TIMESTAMPTZOID};
-	Datum		args[3];
+	static const Oid types[2] = {INT8OID, INT8OID};
+	Datum		args[2];
 	SPIPlanPtr	plan;
 	bool		isnull;
 
@@ -151,27 +150,7 @@ cdp_read_page(CdpPage *page, int64 after, int limit, const TimestampTz *since, b
 	if (page->scanned == 0)
 		return 0;
 	args[1] = Int64GetDatum(page->last);
-	if (since != NULL)
-	{
-		args[2] = TimestampTzGetDatum(*since);
-		plan = cdp_plan_generic(&touched_plan,
-								"SELECT DISTINCT coalesce(a.customer_id, i.profile_id) FROM cdp.identifier i"
-								" LEFT JOIN cdp.profile_alias a ON a.profile_id = i.profile_id"
-								" WHERE i.profile_id > $1 AND i.profile_id <= $2"
-								"  AND (i.first_seen >= $3 OR i.last_seen >= $3 OR i.valid_to >= $3 OR i.generic_since >= $3"
-								"   OR EXISTS (SELECT FROM cdp.identity_link l WHERE l.identifier_a = i.identifier_id"
-								"     AND l.revoked_at IS NULL AND l.refusal IS NULL AND l.linked_at >= $3)"
-								"   OR EXISTS (SELECT FROM cdp.identity_link l WHERE l.identifier_a = i.identifier_id"
-								"     AND l.revoked_at IS NULL AND l.refusal IS NOT NULL AND l.linked_at >= $3)"
-								"   OR EXISTS (SELECT FROM cdp.identity_link l WHERE l.identifier_b = i.identifier_id"
-								"     AND (l.linked_at >= $3 OR l.revoked_at >= $3))"
-								"   OR EXISTS (SELECT FROM cdp.merge_log m WHERE m.at >= $3"
-								"     AND m.customer_id = coalesce(a.customer_id, i.profile_id))"
-								"   OR EXISTS (SELECT FROM cdp.merge_log m WHERE m.at >= $3"
-								"     AND m.other_id = coalesce(a.customer_id, i.profile_id)))",
-								3, types);
-	}
-	else if (every)
+	if (every)
 		plan = cdp_plan_generic(&every_plan,
 								"SELECT DISTINCT coalesce(a.customer_id, p.profile_id) FROM cdp.profile p"
 								" LEFT JOIN cdp.profile_alias a ON a.profile_id = p.profile_id"
@@ -253,9 +232,98 @@ start_gathering(Gathered *all)
 	all->components = hash_create("customer_cdp components", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+/* customers of steps in the log since then */
+static void
+mark_logged(const CdpGraph *g, TimestampTz since, bool read_only, bool *touched)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	int64	   *ids = palloc(sizeof(int64) * g->ncustomers);
+	Datum		args[2];
+
+	for (int c = 0; c < g->ncustomers; c++)
+		ids[c] = g->customers[c].id;
+	args[0] = cdp_id_array(ids, g->ncustomers);
+	args[1] = TimestampTzGetDatum(since);
+	cdp_plan_generic(&plan,
+					 "SELECT customer_id FROM cdp.merge_log WHERE customer_id = ANY ($1) AND at >= $2"
+					 " UNION SELECT other_id FROM cdp.merge_log WHERE other_id = ANY ($1) AND at >= $2",
+					 2, types);
+	if (SPI_execute_plan(plan, args, NULL, read_only, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the log of merges");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int			c = cdp_graph_customer(g, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+
+		touched[g->customers[c].component] = true;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* customers of identifiers whose links were revoked since then */
+static void
+mark_revoked(const CdpGraph *g, TimestampTz since, bool read_only, bool *touched)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	int64	   *ids = palloc(sizeof(int64) * Max(g->nidentifiers, 1));
+	Datum		args[2];
+
+	for (int i = 0; i < g->nidentifiers; i++)
+		ids[i] = g->identifiers[i].id;
+	args[0] = cdp_id_array(ids, g->nidentifiers);
+	args[1] = TimestampTzGetDatum(since);
+	cdp_plan_generic(&plan,
+					 "SELECT DISTINCT i.profile_id FROM cdp.identity_link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_b"
+					 " WHERE l.identifier_b = ANY ($1) AND l.revoked_at >= $2",
+					 2, types);
+	if (SPI_execute_plan(plan, args, NULL, read_only, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read evidence");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int			p = cdp_graph_profile(g, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+
+		if (p >= 0)
+			touched[g->customers[g->profiles[p].customer].component] = true;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Forget the components to which nothing happened since then. */
+static void
+keep_touched(RecheckVerdict *v, TimestampTz since, bool read_only)
+{
+	CdpGraph   *g = v->g;
+	bool	   *touched = palloc0(sizeof(bool) * Max(g->ncustomers, 1));
+	bool		any = false;
+
+	for (int c = 0; c < g->ncustomers && !any; c++)
+		any = v->concerned[c];
+	if (!any)
+		return;
+	for (int i = 0; i < g->nidentifiers; i++)
+	{
+		GraphIdentifier *x = &g->identifiers[i];
+
+		if (x->first_seen >= since || x->last_seen >= since)
+			touched[g->customers[g->profiles[x->profile].customer].component] = true;
+	}
+	for (int i = 0; i < g->nlinks; i++)
+	{
+		if (g->links[i].linked_at >= since)
+			touched[g->customers[g->profiles[g->identifiers[g->links[i].a].profile].customer].component] = true;
+	}
+	mark_logged(g, since, read_only, touched);
+	mark_revoked(g, since, read_only, touched);
+	for (int c = 0; c < g->ncustomers; c++)
+		v->concerned[c] = v->concerned[c] && touched[g->customers[c].component];
+}
+
 /* one page: what would change; its rows (when wanted) and its customers */
 static void
-look_at(const CdpPage *page, Gathered *all, RecheckRows *rows, bool read_only)
+look_at(const CdpPage *page, const TimestampTz *since, Gathered *all, RecheckRows *rows, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	CdpGraph   *g = cdp_graph_load(page->customers, page->ncustomers, CDP_REACH_EVIDENCE, read_only);
@@ -265,6 +333,8 @@ look_at(const CdpPage *page, Gathered *all, RecheckRows *rows, bool read_only)
 	MemoryContextSwitchTo(g->context);
 	cdp_replay(g);
 	cdp_compare(&v, g);
+	if (since != NULL)
+		keep_touched(&v, *since, read_only);
 	skip = palloc(sizeof(bool) * Max(g->ncustomers, 1));
 	MemoryContextSwitchTo(caller);
 	gather(all, g, &v, skip);
@@ -293,9 +363,9 @@ cdp_recheck_identity(PG_FUNCTION_ARGS)
 	else
 		cdp_begin_write(&verb, "recheck_identity");
 	start_gathering(&all);
-	while (cdp_read_page(&page, page.last, PAGE, from, false, dry_run) > 0)
+	while (cdp_read_page(&page, page.last, PAGE, false, dry_run) > 0)
 	{
-		look_at(&page, &all, dry_run ? &rows : NULL, dry_run);
+		look_at(&page, from, &all, dry_run ? &rows : NULL, dry_run);
 		pfree(page.customers);
 	}
 	if (!dry_run)
@@ -338,7 +408,7 @@ cdp_recheck_step(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	cdp_begin_write(&verb, rebuild ? "rebuild_aliases" : "recheck_identities");
-	if (cdp_read_page(&page, PG_GETARG_INT64(0), PG_GETARG_INT32(1), PG_ARGISNULL(2) ? NULL : &since, rebuild, false) > 0)
+	if (cdp_read_page(&page, PG_GETARG_INT64(0), PG_GETARG_INT32(1), rebuild, false) > 0)
 	{
 		if (rebuild)
 			changed = cdp_rebuild_page(&page);
@@ -348,7 +418,7 @@ cdp_recheck_step(PG_FUNCTION_ARGS)
 			Gathered	all;
 
 			start_gathering(&all);
-			look_at(&page, &all, NULL, false);
+			look_at(&page, PG_ARGISNULL(2) ? NULL : &since, &all, NULL, false);
 			apply_locked(all.ids, all.n, &rows);
 			changed = rows.n;
 		}

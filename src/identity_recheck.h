@@ -18,7 +18,7 @@ typedef struct CdpPage
 } CdpPage;
 
 /* every: the customers of all profiles on the page, else only those whose own profile is on it */
-extern int	cdp_read_page(CdpPage *page, int64 after, int limit, const TimestampTz *since, bool every, bool read_only);
+extern int	cdp_read_page(CdpPage *page, int64 after, int limit, bool every, bool read_only);
 
 /* one line of the answer */
 typedef struct RecheckRow

@@ -83,6 +83,9 @@ find_merge(Undo *u, bool read_only, ArrayType **winner, ArrayType **loser)
 	Datum		args[2];
 	bool		isnull;
 
+	/* nobody to take him from: the log need not be asked */
+	if (u->g->nprofiles < 2 && u->wanted == 0)
+		return false;
 	args[0] = profile_array(u->g);
 	args[1] = Int64GetDatum(u->wanted != 0 ? u->wanted : u->profile_id);
 	for (int attempt = u->wanted != 0 ? 0 : is_customer ? 2 : 1; attempt <= 3; attempt++)

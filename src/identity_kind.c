@@ -109,6 +109,7 @@ static void
 load_kinds(void)
 {
 	static SPIPlanPtr plan = NULL;
+	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
 	CdpKind    *fresh;
 	uint64		epoch;
@@ -169,6 +170,8 @@ load_kinds(void)
 	nkinds = (int) SPI_processed;
 	kinds_epoch = epoch;
 	SPI_freetuptable(SPI_tuptable);
+	/* SPI leaves its own context behind, which ends with the verb; the caller allocates on */
+	MemoryContextSwitchTo(caller);
 }
 
 const CdpKind *

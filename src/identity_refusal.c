@@ -236,6 +236,7 @@ static void
 load_tombstone_rules(void)
 {
 	static SPIPlanPtr plan = NULL;
+	MemoryContext caller = CurrentMemoryContext;
 	char	   *salt;
 	bool		isnull;
 
@@ -254,6 +255,7 @@ load_tombstone_rules(void)
 		pfree(tombstones_salt);
 	tombstones_salt = MemoryContextStrdup(CacheMemoryContext, salt ? salt : "");
 	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(caller);
 }
 
 /* SHA-256 over salt, kind, value, each but the last with its zero byte */

@@ -110,7 +110,7 @@ PERFORM cdp._ensure_table('identifier_kind', $t$ (
 	priority         int NOT NULL,
 	max_per_customer int CHECK (max_per_customer > 0),
 	max_window       interval CHECK (max_window > '0'),
-	blocked_pattern  text DEFAULT '^[-:. 0]*0[-:. 0]*$',
+	blocked_pattern  text DEFAULT '^[-:. ]*0[-:. ]*0[-:. 0]*$',
 	blocked_values   text[] NOT NULL DEFAULT '{-1,"null",undefined,none,unknown,anonymous,test,n/a,无,未知}',
 	normalizer       text,
 	ttl              interval CHECK (ttl > '0'),

@@ -141,3 +141,5 @@ SELECT cdp.revoke_access('operator', 'regress_cdp_rules');
 REVOKE USAGE ON SCHEMA public FROM regress_cdp_rules;
 DROP ROLE regress_cdp_rules;
 SELECT cdp.identify('{"card": "x"}');
+-- one zero alone may be somebody's number
+SELECT cdp.identify('{"customer_no": "0"}') IS NOT NULL AS zero_is_a_number;

@@ -243,7 +243,8 @@ PERFORM cdp._ensure_table('merge_refusal', $t$ (
 	times       bigint NOT NULL DEFAULT 1,
 	last_at     timestamptz NOT NULL DEFAULT cdp.now()
 ) WITH (fillfactor = 70) $t$);
-CREATE INDEX IF NOT EXISTS merge_refusal_same ON cdp.merge_refusal (reason, kind, identifier_id);
+-- of an expression, as no index serves IS NOT DISTINCT FROM: who counts must not read everybody's refusals
+CREATE INDEX IF NOT EXISTS merge_refusal_same ON cdp.merge_refusal (reason, coalesce(identifier_id, 0));
 COMMENT ON TABLE cdp.merge_refusal IS 'Every merge not made and every value dropped, with the reason; never the value. The same refusal is counted in times; who counts never waits, so two who count at once make two rows.';
 COMMENT ON COLUMN cdp.merge_refusal.kind IS 'whose limit forbade it, or the kind of the value dropped';
 COMMENT ON COLUMN cdp.merge_refusal.identifier_id IS 'the identifier that was left out; NULL: a value that is none';

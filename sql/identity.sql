@@ -205,6 +205,7 @@ COMMENT ON COLUMN cdp.identity_link.merge_id IS 'the merge that this evidence ca
 COMMENT ON COLUMN cdp.identity_link.refusal IS 'why the evidence was not followed: limit, customer_too_large, kept_apart; NULL: it was';
 COMMENT ON COLUMN cdp.identity_link.overrides_limits IS 'an operator wants it in spite of the limits; a re-check hears it last and asks none';
 COMMENT ON COLUMN cdp.identity_link.revoked_at IS 'when it was taken back; NULL: it counts';
+COMMENT ON COLUMN cdp.identity_link.revoked_by IS 'who took it back: an unmerge, or cdp.allow_merge()';
 COMMENT ON COLUMN cdp.identity_link.revoked_reason IS 'what the operator said who took it back';
 
 PERFORM cdp._ensure_table('merge_log', $t$ (

@@ -113,6 +113,12 @@ SELECT cdp.decide_match(candidate_id, 'apart') FROM cdp.match_candidate WHERE (l
 SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.9, 0.9, false) WHERE left_id >= 55 ORDER BY 1, 2;
 SELECT profile_id, cdp.customer_id(profile_id) FROM cdp.profile WHERE profile_id >= 55 ORDER BY 1;
 SELECT left_id, right_id, status FROM cdp.match_candidate WHERE left_id >= 55 ORDER BY candidate_id;
+-- three that are one: the third pair is evidence too, for when another is taken back
+SELECT cdp.identify('{"member_id": "m91"}', '{"name": "周邦彦", "birthday": "1956-06-12", "city": "钱塘"}'), cdp.identify('{"member_id": "m92"}', '{"name": "周邦彦", "birthday": "1956-06-12", "city": "钱塘"}'), cdp.identify('{"member_id": "m93"}', '{"name": "周邦彥", "birthday": "1956-06-12", "city": "钱塘"}');
+SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.99, 0.99, false) WHERE left_id >= 58 ORDER BY 1, 2;
+SELECT profile_id, cdp.customer_id(profile_id) FROM cdp.profile WHERE profile_id >= 58 ORDER BY 1;
+SELECT a.profile_id AS a, b.profile_id AS b, relation, rule FROM cdp.identity_link JOIN cdp.identifier a ON a.identifier_id = identifier_a JOIN cdp.identifier b ON b.identifier_id = identifier_b
+	WHERE a.profile_id >= 58 AND rule LIKE 'match:%' ORDER BY 1, 2;
 
 -- what is refused
 CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$

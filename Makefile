@@ -10,6 +10,12 @@ CDP_MODULES = \
 	identity_compare \
 	identity_components \
 	identity \
+	identity_customer \
+	identity_trait \
+	identity_merge \
+	identity_unmerge \
+	identity_explain \
+	identity_recheck \
 	identity_match \
 	identity_review \
 	event_log \

@@ -157,7 +157,9 @@ INSERT INTO cdp.event_schema (name, required, properties, traits, description) V
 	('Store Visited', '{}', '{"store_id": "string"}', '{}', 'came into a shop'),
 	('Visit Logged', '{}', '{"note": "string"}', '{}', 'a salesperson visited or called'),
 	('Page Viewed', '{}', '{"url": "string", "duration": "number"}', '{}', 'read a page; duration in seconds'),
-	('Survey Answered', '{}', '{"survey": "string", "score": "number"}', '{}', 'answered a survey')
+	('Survey Answered', '{}', '{"survey": "string", "score": "number"}', '{}', 'answered a survey'),
+	('Customer Merged', '{}', '{"merge_id": "integer", "customer_id": "integer", "other_id": "integer", "rule": "string"}', '{}', 'became one with another; written by the extension'),
+	('Customer Unmerged', '{}', '{"merge_id": "integer", "customer_id": "integer", "other_id": "integer", "rule": "string"}', '{}', 'was taken apart again; written by the extension')
 	ON CONFLICT (name) DO NOTHING;
 
 INSERT INTO cdp.job (job, command, schedule, description) VALUES

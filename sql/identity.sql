@@ -21,10 +21,6 @@ CREATE OR REPLACE FUNCTION cdp.resolve(kind text, value text) RETURNS bigint
 	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_resolve';
 COMMENT ON FUNCTION cdp.resolve(text, text) IS 'The customer id who has this identifier now, after normalising the value; NULL when nobody has, or when an argument is NULL. Errors: 22023 unknown kind.';
 
-CREATE OR REPLACE FUNCTION cdp.customer_id(profile_id bigint) RETURNS bigint
-	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 20 AS 'MODULE_PATHNAME', 'cdp_customer_id';
-COMMENT ON FUNCTION cdp.customer_id(bigint) IS 'The One ID of a profile: the customer it was merged into, or itself. Any id that ever was a customer answers. NULL for NULL.';
-
 CREATE OR REPLACE FUNCTION cdp._customers_changed(winner bigint, loser bigint, action text) RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_customers_changed_sql';
 COMMENT ON FUNCTION cdp._customers_changed(bigint, bigint, text) IS 'internal: tells the modules, in their order, that two customers became one (merge) or two again (unmerge); called when the alias rows already show it';
@@ -33,12 +29,77 @@ CREATE OR REPLACE FUNCTION cdp._guard_alias() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'cdp_guard_alias';
 COMMENT ON FUNCTION cdp._guard_alias() IS 'internal: refuses writes to cdp.profile_alias that do not come from identity';
 
+CREATE OR REPLACE FUNCTION cdp._normalizer_problem(function regproc, policy text) RETURNS text
+	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_normalizer_problem';
+COMMENT ON FUNCTION cdp._normalizer_problem(regproc, text) IS 'internal: why a function with this policy cannot be a normalizer, NULL when it can';
+
+CREATE OR REPLACE FUNCTION cdp._tombstone_hash(kind text, value text) RETURNS bytea
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_tombstone_hash';
+COMMENT ON FUNCTION cdp._tombstone_hash(text, text) IS 'internal: key of a normalised identifier in cdp.identifier_tombstone';
+
+CREATE OR REPLACE FUNCTION cdp._check_identifier_kind() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+-- A rule that cannot work is refused when it is written, not at the next event.
+DECLARE
+	part    text[];
+	fn      regproc;
+	f       record;
+	problem text;
+	context text;
+BEGIN
+	IF NEW.blocked_pattern IS NOT NULL AND (TG_OP = 'INSERT' OR NEW.blocked_pattern IS DISTINCT FROM OLD.blocked_pattern) THEN
+		BEGIN
+			PERFORM '' ~ NEW.blocked_pattern;
+		EXCEPTION WHEN invalid_regular_expression THEN
+			GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
+			RAISE EXCEPTION 'blocked_pattern of kind "%": %', NEW.kind, problem
+				USING ERRCODE = 'invalid_regular_expression', HINT = 'Write a regular expression as ~ takes it, for example ^0+$.';
+		END;
+	END IF;
+	IF TG_OP = 'INSERT' OR NEW.normalizer IS DISTINCT FROM OLD.normalizer OR NEW.owner IS DISTINCT FROM OLD.owner THEN
+		-- a normalizer of the user's runs as the one who wrote it here
+		NEW.owner := current_user;
+	END IF;
+	IF NEW.normalizer IS NULL OR (TG_OP = 'UPDATE' AND NEW.normalizer IS NOT DISTINCT FROM OLD.normalizer
+		AND NEW.owner IS NOT DISTINCT FROM OLD.owner) THEN
+		RETURN NEW;
+	END IF;
+	part := regexp_match(btrim(NEW.normalizer), '^([^()]+?)\s*(?:\(([^()]*)\))?$');
+	IF part IS NULL THEN
+		problem := 'it is not a function name, with or without a policy in brackets';
+	ELSE
+		part[2] := btrim(part[2]);
+		BEGIN
+			fn := to_regproc(btrim(part[1]));
+		EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
+			fn := NULL;
+		END;
+		SELECT p.prokind, p.provolatile, p.prorettype, p.proretset, p.pronargs, p.proargtypes::oid[] AS args,
+			format('%I.%I', n.nspname, p.proname) AS name
+		INTO f FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = fn;
+		problem := CASE
+			WHEN fn IS NULL THEN 'there is no such function, or more than one'
+			WHEN f.prokind <> 'f' OR f.proretset OR f.prorettype <> 'text'::regtype THEN 'the function must return one text'
+			WHEN f.provolatile <> 'i' THEN 'the function must be IMMUTABLE'
+			WHEN f.pronargs NOT IN (1, 2) OR 'text'::regtype <> ALL (f.args) THEN 'the function must take a text, and a text for a policy if it has any'
+			WHEN NOT has_function_privilege(fn, 'EXECUTE') THEN 'you may not execute the function'
+			ELSE cdp._normalizer_problem(fn, part[2]) END;
+	END IF;
+	IF problem IS NOT NULL THEN
+		RAISE EXCEPTION 'normalizer of kind "%": %', NEW.kind, problem USING ERRCODE = 'invalid_function_definition',
+			HINT = 'For example cdp.normalize_email(gmail), or a function of yours with its schema: shop.clean_card_no.';
+	END IF;
+	NEW.normalizer := f.name || coalesce('(' || part[2] || ')', '');
+	RETURN NEW;
+END $$;
+COMMENT ON FUNCTION cdp._check_identifier_kind() IS 'internal: trigger on cdp.identifier_kind, refuses broken patterns and normalizers and notes who wrote them';
+
 -- @access
 ('function', 'identify', 'EXECUTE', '{application,operator}'),
 ('function', 'identify_many', 'EXECUTE', '{application,operator}'),
 ('function', 'resolve', 'EXECUTE', '{application,operator}'),
-('function', 'customer_id', 'EXECUTE', '{reader,application}'),
-('table', 'customer', 'SELECT', '{reader,application}'),
+('function', '_normalizer_problem', 'EXECUTE', '{operator}'),
 ('table', 'identifier_kind', 'SELECT, INSERT, UPDATE, DELETE', '{operator}'),
 ('table', 'profile', 'SELECT', '{operator}'),
 ('table', 'profile_alias', 'SELECT', '{reader}'),
@@ -48,14 +109,26 @@ PERFORM cdp._ensure_table('identifier_kind', $t$ (
 	kind             text PRIMARY KEY CHECK (kind ~ '^[a-z][a-z0-9_]{0,62}$'),
 	priority         int NOT NULL,
 	max_per_customer int CHECK (max_per_customer > 0),
-	max_window       interval,
-	blocked_pattern  text,
-	blocked_values   text[] NOT NULL DEFAULT '{}',
+	max_window       interval CHECK (max_window > '0'),
+	blocked_pattern  text DEFAULT '^[-:. 0]*0[-:. 0]*$',
+	blocked_values   text[] NOT NULL DEFAULT '{-1,"null",undefined,none,unknown,anonymous,test,n/a,无,未知}',
 	normalizer       text,
-	ttl              interval,
-	own_profile      boolean NOT NULL DEFAULT false
+	ttl              interval CHECK (ttl > '0'),
+	own_profile      boolean NOT NULL DEFAULT false,
+	owner            name NOT NULL DEFAULT current_user
 ) $t$);
-COMMENT ON TABLE cdp.identifier_kind IS 'Rules of identity, one row per kind of identifier. priority 1 is the strongest.';
+COMMENT ON TABLE cdp.identifier_kind IS 'Rules of identity, one row per kind of identifier. A change counts from the next statement of every session; CALL cdp.recheck_identities() applies it to the past.';
+COMMENT ON COLUMN cdp.identifier_kind.priority IS '1 is the strongest: what the weakest identifiers of a sighting bring together is given up first';
+COMMENT ON COLUMN cdp.identifier_kind.max_per_customer IS 'how many of this kind one customer may have; NULL: no limit';
+COMMENT ON COLUMN cdp.identifier_kind.max_window IS 'max_per_customer counts those seen within this time only; NULL: all';
+COMMENT ON COLUMN cdp.identifier_kind.blocked_pattern IS 'regular expression over the value as given and as normalised: values that mean nothing; NULL: none';
+COMMENT ON COLUMN cdp.identifier_kind.blocked_values IS 'values that mean nothing, compared without case';
+COMMENT ON COLUMN cdp.identifier_kind.normalizer IS 'IMMUTABLE function(text) or function(text, policy) that returns the comparable text, e.g. cdp.normalize_email(gmail); NULL: blanks at both ends go';
+COMMENT ON COLUMN cdp.identifier_kind.ttl IS 'an identifier unseen for longer has changed hands when it turns up beside somebody else''s; NULL: never';
+COMMENT ON COLUMN cdp.identifier_kind.own_profile IS 'facts that arrive under it get a profile of their own, so that a merge can be taken back exactly';
+COMMENT ON COLUMN cdp.identifier_kind.owner IS 'who wrote the normalizer: it runs with the rights of this role';
+CREATE OR REPLACE TRIGGER identifier_kind_check BEFORE INSERT OR UPDATE ON cdp.identifier_kind
+	FOR EACH ROW EXECUTE FUNCTION cdp._check_identifier_kind();
 CREATE OR REPLACE TRIGGER identifier_kind_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.identifier_kind
 	FOR EACH STATEMENT EXECUTE FUNCTION cdp._rules_changed();
 
@@ -65,7 +138,6 @@ PERFORM cdp._ensure_table('profile', $t$ (
 	traits     jsonb NOT NULL DEFAULT '{}'
 ) $t$);
 COMMENT ON TABLE cdp.profile IS 'Origin profiles: what facts are recorded under, for ever. A merge never touches or deletes one.';
-COMMENT ON COLUMN cdp.profile.traits IS 'surviving traits of this profile alone; view cdp.customer has those of the One ID';
 
 PERFORM cdp._ensure_table('identifier', $t$ (
 	identifier_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -75,11 +147,16 @@ PERFORM cdp._ensure_table('identifier', $t$ (
 	first_seen    timestamptz NOT NULL,
 	last_seen     timestamptz NOT NULL,
 	source        text,
-	valid_to      timestamptz
+	valid_to      timestamptz,
+	generic_since timestamptz
 ) $t$);
 CREATE UNIQUE INDEX IF NOT EXISTS identifier_live ON cdp.identifier (kind, value) WHERE valid_to IS NULL;
 CREATE INDEX IF NOT EXISTS identifier_profile_id ON cdp.identifier (profile_id);
 COMMENT ON TABLE cdp.identifier IS 'Normalised identifiers, one live row per (kind, value); rows with valid_to are history.';
+COMMENT ON COLUMN cdp.identifier.profile_id IS 'origin profile: facts that arrive under this identifier are stored there';
+COMMENT ON COLUMN cdp.identifier.last_seen IS 'written at most once per cdp.last_seen_resolution';
+COMMENT ON COLUMN cdp.identifier.valid_to IS 'when the identifier stopped to mean this profile; NULL: it does';
+COMMENT ON COLUMN cdp.identifier.generic_since IS 'since when so many refused merges met here that it tells nobody apart: it resolves and merges nothing; NULL: it does tell';
 
 PERFORM cdp._ensure_table('profile_alias', $t$ (
 	profile_id  bigint PRIMARY KEY,
@@ -102,12 +179,33 @@ PERFORM cdp._ensure_table('identity_link', $t$ (
 	occurred_at  timestamptz NOT NULL,
 	linked_at    timestamptz NOT NULL DEFAULT cdp.now(),
 	merge_id     bigint,
+	refusal      text CHECK (refusal IN ('limit', 'customer_too_large', 'kept_apart')),
+	overrides_limits boolean NOT NULL DEFAULT false,
 	revoked_at   timestamptz,
+	revoked_by   name,
+	revoked_reason text,
 	CHECK (identifier_a < identifier_b)
 ) $t$);
-CREATE UNIQUE INDEX IF NOT EXISTS identity_link_live ON cdp.identity_link (identifier_a, identifier_b, relation) WHERE revoked_at IS NULL;
+-- without the refused ones, so that nobody who is refused waits for another's transaction
+CREATE UNIQUE INDEX IF NOT EXISTS identity_link_live ON cdp.identity_link (identifier_a, identifier_b, relation)
+	WHERE revoked_at IS NULL AND refusal IS NULL;
+CREATE INDEX IF NOT EXISTS identity_link_refused ON cdp.identity_link (identifier_a, identifier_b)
+	WHERE revoked_at IS NULL AND refusal IS NOT NULL;
+CREATE INDEX IF NOT EXISTS identity_link_apart ON cdp.identity_link (identifier_a)
+	WHERE relation = 'apart' AND revoked_at IS NULL;
 CREATE INDEX IF NOT EXISTS identity_link_b ON cdp.identity_link (identifier_b);
-COMMENT ON TABLE cdp.identity_link IS 'Evidence, append-only: two identifiers of different profiles were seen together. Holds ids, never values.';
+CREATE INDEX IF NOT EXISTS identity_link_merge_id ON cdp.identity_link (merge_id) WHERE merge_id IS NOT NULL;
+COMMENT ON TABLE cdp.identity_link IS 'Evidence, one row per pair of identifiers that were seen together, or that somebody judged. Holds ids, never values. Rows are never deleted.';
+COMMENT ON COLUMN cdp.identity_link.identifier_a IS 'the smaller identifier_id of the two';
+COMMENT ON COLUMN cdp.identity_link.relation IS 'same (one customer), apart (never one customer), household (neighbours; merges nobody)';
+COMMENT ON COLUMN cdp.identity_link.rule IS 'kinds of the two, the stronger first (member_id+phone); manual; or match: and the name of a match model';
+COMMENT ON COLUMN cdp.identity_link.weight IS 'log2 of the odds, of a match; NULL: certain';
+COMMENT ON COLUMN cdp.identity_link.occurred_at IS 'when the two were first seen together';
+COMMENT ON COLUMN cdp.identity_link.merge_id IS 'the merge that this evidence caused; NULL: none';
+COMMENT ON COLUMN cdp.identity_link.refusal IS 'why the evidence was not followed: limit, customer_too_large, kept_apart; NULL: it was';
+COMMENT ON COLUMN cdp.identity_link.overrides_limits IS 'an operator wants it in spite of the limits; a re-check hears it last and asks none';
+COMMENT ON COLUMN cdp.identity_link.revoked_at IS 'when it was taken back; NULL: it counts';
+COMMENT ON COLUMN cdp.identity_link.revoked_reason IS 'what the operator said who took it back';
 
 PERFORM cdp._ensure_table('merge_log', $t$ (
 	merge_id    bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -119,121 +217,57 @@ PERFORM cdp._ensure_table('merge_log', $t$ (
 	actor       name NOT NULL DEFAULT session_user,
 	at          timestamptz NOT NULL DEFAULT cdp.now(),
 	before      jsonb,
-	after       jsonb
+	after       jsonb,
+	undoes      bigint
 ) $t$);
 CREATE INDEX IF NOT EXISTS merge_log_customer_id ON cdp.merge_log (customer_id, at);
 CREATE INDEX IF NOT EXISTS merge_log_other_id ON cdp.merge_log (other_id, at);
+CREATE INDEX IF NOT EXISTS merge_log_undoes ON cdp.merge_log (undoes) WHERE undoes IS NOT NULL;
 COMMENT ON TABLE cdp.merge_log IS 'Every change of who is one customer: who did it, why, before and after.';
+COMMENT ON COLUMN cdp.merge_log.customer_id IS 'whose id stays';
+COMMENT ON COLUMN cdp.merge_log.other_id IS 'who became part of it (merge), or left it (unmerge)';
+COMMENT ON COLUMN cdp.merge_log.before IS 'profiles of the sides before: {"winner": [7], "loser": [8, 9]}; of an unmerge {"winner": [7, 8, 9]}';
+COMMENT ON COLUMN cdp.merge_log.undoes IS 'of an unmerge: the merge_id that it took back';
 
 PERFORM cdp._ensure_table('merge_refusal', $t$ (
 	refusal_id  bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
 	at          timestamptz NOT NULL DEFAULT cdp.now(),
-	reason      text NOT NULL,
+	reason      text NOT NULL CHECK (reason IN ('limit', 'customer_too_large', 'kept_apart', 'blocked_value', 'invalid_value',
+		'generic_value', 'tombstone')),
 	kind        text,
+	identifier_id bigint,
 	customer_id bigint,
 	other_id    bigint,
 	source      text,
 	occurred_at timestamptz,
-	times       bigint NOT NULL DEFAULT 1
-) $t$);
-COMMENT ON TABLE cdp.merge_refusal IS 'Every merge not made and every value dropped, with the reason; never the value.';
+	times       bigint NOT NULL DEFAULT 1,
+	last_at     timestamptz NOT NULL DEFAULT cdp.now()
+) WITH (fillfactor = 70) $t$);
+CREATE INDEX IF NOT EXISTS merge_refusal_same ON cdp.merge_refusal (reason, kind, identifier_id);
+COMMENT ON TABLE cdp.merge_refusal IS 'Every merge not made and every value dropped, with the reason; never the value. The same refusal is counted in times; who counts never waits, so two who count at once make two rows.';
+COMMENT ON COLUMN cdp.merge_refusal.kind IS 'whose limit forbade it, or the kind of the value dropped';
+COMMENT ON COLUMN cdp.merge_refusal.identifier_id IS 'the identifier that was left out; NULL: a value that is none';
+COMMENT ON COLUMN cdp.merge_refusal.customer_id IS 'who has that identifier';
+COMMENT ON COLUMN cdp.merge_refusal.other_id IS 'who was refused it, the last time';
+COMMENT ON COLUMN cdp.merge_refusal.occurred_at IS 'of the sighting that was refused, the last one';
 
-PERFORM cdp._ensure_table('profile_trait', $t$ (
-	profile_id  bigint NOT NULL,
-	trait       text NOT NULL,
-	source      text NOT NULL DEFAULT '',
-	value       jsonb NOT NULL,
-	observed_at timestamptz NOT NULL,
-	PRIMARY KEY (profile_id, trait, source)
+PERFORM cdp._ensure_table('identifier_tombstone', $t$ (
+	hash      bytea PRIMARY KEY,
+	kind      text NOT NULL,
+	erased_at timestamptz NOT NULL DEFAULT cdp.now()
 ) $t$);
-COMMENT ON TABLE cdp.profile_trait IS 'Last value of a trait per profile and source, with its time; JSON null: removed.';
+COMMENT ON TABLE cdp.identifier_tombstone IS 'Identifiers that were erased and must not come back: SHA-256 over the salt in cdp.meta (key tombstone_salt, made with the first one), the kind and the normalised value, a zero byte between.';
+CREATE OR REPLACE TRIGGER identifier_tombstone_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.identifier_tombstone
+	FOR EACH STATEMENT EXECUTE FUNCTION cdp._rules_changed();
 
-INSERT INTO cdp.identifier_kind (kind, priority, normalizer, own_profile, blocked_pattern) VALUES
-	('customer_no',    1, NULL, true,  NULL),
-	('member_id',      2, NULL, true,  NULL),
-	('wechat_unionid', 3, NULL, true,  NULL),
-	('alipay_id',      4, NULL, true,  NULL),
-	('phone',          5, 'cdp.normalize_phone', false, NULL),
-	('email',          6, 'cdp.normalize_email', false, NULL),
-	('wechat_openid',  7, NULL, false, NULL),
-	('device_id',      8, NULL, false, NULL),
-	('anonymous_id',   9, NULL, false, NULL)
+INSERT INTO cdp.identifier_kind (kind, priority, normalizer, own_profile) VALUES
+	('customer_no',    1, NULL, true),
+	('member_id',      2, NULL, true),
+	('wechat_unionid', 3, NULL, true),
+	('alipay_id',      4, NULL, true),
+	('phone',          5, 'cdp.normalize_phone', false),
+	('email',          6, 'cdp.normalize_email', false),
+	('wechat_openid',  7, NULL, false),
+	('device_id',      8, NULL, false),
+	('anonymous_id',   9, NULL, false)
 	ON CONFLICT (kind) DO NOTHING;
-
--- @view
-CREATE OR REPLACE FUNCTION cdp._put_traits(profile_ids bigint[], traits jsonb[], sources text[], observed_ats timestamptz[],
-	removing boolean DEFAULT false) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
-AS $$
--- Keep the last value per profile, trait and source, and the newest of these in profile.traits.  A value that is
--- already the surviving one is not written again.  JSON null is not given, or with removing a removal.  Values of
--- the wrong type are kept out; answers how many.
-DECLARE
-	changed bigint[];
-	refused bigint;
-BEGIN
-	IF EXISTS (SELECT FROM unnest(traits) t(o), jsonb_object_keys(t.o) k WHERE octet_length(k) > 200) THEN
-		RAISE EXCEPTION 'the name of a trait is longer than 200 bytes' USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a shorter one.';
-	END IF;
-	WITH given AS (
-		SELECT DISTINCT ON (u.profile_id, t.key, coalesce(u.source, ''))
-			u.profile_id, t.key AS trait, coalesce(u.source, '') AS source, t.value, u.at
-		FROM unnest(profile_ids, traits, sources, observed_ats) WITH ORDINALITY u(profile_id, traits, source, at, ord)
-		CROSS JOIN LATERAL jsonb_each(u.traits) t
-		WHERE removing OR t.value <> 'null'
-		ORDER BY u.profile_id, t.key, coalesce(u.source, ''), u.at DESC, u.ord DESC
-	), kept_out AS (
-		INSERT INTO cdp.trait_reject (trait, profile_id, source, found_type)
-		SELECT g.trait, g.profile_id, g.source, jsonb_typeof(g.value)
-		FROM given g JOIN cdp.trait_definition d USING (trait)
-		WHERE g.value <> 'null' AND NOT cdp._has_trait_type(g.value, d.value_type)
-		RETURNING 1
-	), written AS (
-		INSERT INTO cdp.profile_trait AS pt (profile_id, trait, source, value, observed_at)
-		SELECT g.profile_id, g.trait, g.source, g.value, g.at FROM given g
-		JOIN cdp.profile p USING (profile_id)
-		LEFT JOIN cdp.trait_definition d USING (trait)
-		LEFT JOIN cdp.profile_trait o ON (o.profile_id, o.trait, o.source) = (g.profile_id, g.trait, g.source)
-		WHERE (o.observed_at IS NULL
-		       OR (o.observed_at <= g.at AND (o.value <> g.value OR p.traits -> g.trait IS DISTINCT FROM g.value)))
-		  AND (d.value_type IS NULL OR g.value = 'null' OR cdp._has_trait_type(g.value, d.value_type))
-		ORDER BY g.profile_id, g.trait, g.source
-		ON CONFLICT (profile_id, trait, source) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at
-			WHERE pt.observed_at <= excluded.observed_at
-		RETURNING pt.profile_id
-	)
-	SELECT array_agg(DISTINCT w.profile_id), (SELECT count(*) FROM kept_out) INTO changed, refused FROM written w;
-	IF changed IS NOT NULL THEN
-		PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (changed) ORDER BY p.profile_id FOR NO KEY UPDATE;
-		UPDATE cdp.profile p SET traits = s.traits
-		FROM (SELECT n.profile_id, coalesce(jsonb_object_agg(n.trait, n.value) FILTER (WHERE n.value <> 'null'), '{}') AS traits
-		      FROM (SELECT DISTINCT ON (t.profile_id, t.trait) t.profile_id, t.trait, t.value FROM cdp.profile_trait t
-		            WHERE t.profile_id = ANY (changed)
-		            ORDER BY t.profile_id, t.trait, t.observed_at DESC, t.source) n
-		      GROUP BY n.profile_id) s
-		WHERE p.profile_id = s.profile_id AND p.traits <> s.traits;
-	END IF;
-	RETURN refused;
-END $$;
-COMMENT ON FUNCTION cdp._put_traits(bigint[], jsonb[], text[], timestamptz[], boolean) IS 'internal: records traits of profiles with their source and time; the newest value survives; answers how many were of the wrong type';
-
-CREATE OR REPLACE VIEW cdp.customer AS
-SELECT p.profile_id AS customer_id,
-	CASE WHEN m.profile_ids IS NULL THEN p.created_at ELSE least(p.created_at, m.created_at) END AS created_at,
-	CASE WHEN m.profile_ids IS NULL THEN p.traits ELSE coalesce(s.traits, '{}') END AS traits,
-	p.profile_id || coalesce(m.profile_ids, '{}') AS profile_ids,
-	greatest((SELECT max(t.observed_at) FROM cdp.profile_trait t WHERE t.profile_id = ANY (p.profile_id || m.profile_ids)),
-		p.created_at) AS updated_at
-FROM cdp.profile p
-LEFT JOIN LATERAL (
-	SELECT array_agg(a.profile_id ORDER BY a.profile_id) AS profile_ids, min(o.created_at) AS created_at
-	FROM cdp.profile_alias a JOIN cdp.profile o ON o.profile_id = a.profile_id WHERE a.customer_id = p.profile_id
-) m ON true
-LEFT JOIN LATERAL (
-	SELECT jsonb_object_agg(n.trait, n.value) FILTER (WHERE n.value <> 'null') AS traits
-	FROM (SELECT DISTINCT ON (t.trait) t.trait, t.value FROM cdp.profile_trait t
-	      WHERE t.profile_id = ANY (p.profile_id || m.profile_ids)
-	      ORDER BY t.trait, t.observed_at DESC, t.source, t.profile_id) n
-) s ON m.profile_ids IS NOT NULL
-WHERE NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = p.profile_id);
-COMMENT ON VIEW cdp.customer IS 'One row per One ID: customer_id, created_at (first sighting), traits (newest value of each over all profiles), profile_ids (the One ID first), updated_at.';

@@ -116,11 +116,11 @@ BEGIN ATOMIC
 	SELECT DISTINCT ON (c.given) c.given, i.identifier_id
 	FROM (SELECT DISTINCT u.id AS given, cdp.customer_id(u.id) AS id FROM unnest(_match_identifiers.customer_ids) u(id)) c
 	CROSS JOIN LATERAL (SELECT c.id AS profile_id UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = c.id) p
-	JOIN cdp.identifier i ON i.profile_id = p.profile_id AND i.valid_to IS NULL
+	JOIN cdp.identifier i ON i.profile_id = p.profile_id
 	JOIN cdp.identifier_kind k ON k.kind = i.kind
-	ORDER BY c.given, k.priority, i.kind, i.identifier_id;
+	ORDER BY c.given, i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id;
 END;
-COMMENT ON FUNCTION cdp._match_identifiers(bigint[]) IS 'internal: the strongest live identifier of each customer, to which evidence about him is tied; no row for one who has none';
+COMMENT ON FUNCTION cdp._match_identifiers(bigint[]) IS 'internal: the strongest identifier of each customer, live ones first, to which evidence about him is tied; no row for one who has none';
 
 CREATE OR REPLACE FUNCTION cdp._match_link(left_id bigint, right_id bigint, identifiers bigint[], relation text, model text, weight float8,
 	source text, reason text) RETURNS boolean
@@ -128,29 +128,15 @@ CREATE OR REPLACE FUNCTION cdp._match_link(left_id bigint, right_id bigint, iden
 AS $$
 -- The one place where matching touches identity: evidence between the strongest identifiers that both sides had, and
 -- for 'same' the merge.  Answers false when a limit or an apart forbids it.
-DECLARE
-	winner bigint := least(cdp.customer_id(left_id), cdp.customer_id(right_id));
-	loser  bigint := greatest(cdp.customer_id(left_id), cdp.customer_id(right_id));
 BEGIN
-	-- also when other evidence has made them one already: it holds when the other is taken back
+	IF relation = 'same' AND cdp.customer_id(left_id) <> cdp.customer_id(right_id) THEN
+		RETURN cdp._merge_match(cdp.customer_id(left_id), cdp.customer_id(right_id), 'match:' || model, weight, source, reason, identifiers[1], identifiers[2]);
+	END IF;
+	-- same also when other evidence has made them one already: it holds when the other is taken back
 	INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, weight, source, occurred_at)
 	SELECT least(identifiers[1], identifiers[2]), greatest(identifiers[1], identifiers[2]), relation, 'match:' || model, weight, source, cdp.now()
 	WHERE identifiers[1] <> identifiers[2]
 	ON CONFLICT DO NOTHING;
-	IF relation = 'same' AND winner <> loser THEN
-		BEGIN
-			IF to_regprocedure('cdp.merge_customers(bigint,bigint,text,boolean)') IS NOT NULL THEN
-				EXECUTE 'SELECT cdp.merge_customers($1, $2, $3)' USING winner, loser, reason;
-			ELSE
-				-- until there is merge_customers()
-				PERFORM cdp.identify((SELECT jsonb_object_agg(k.kind, k.vals) FROM (SELECT i.kind, jsonb_agg(i.value) AS vals
-					FROM cdp.identifier i WHERE i.identifier_id = ANY (identifiers) GROUP BY i.kind) k));
-			END IF;
-		EXCEPTION WHEN SQLSTATE 'LC102' THEN
-			RETURN false;
-		END;
-		RETURN cdp.customer_id(winner) = cdp.customer_id(loser);
-	END IF;
 	RETURN true;
 END $$;
 COMMENT ON FUNCTION cdp._match_link(bigint, bigint, bigint[], text, text, float8, text, text) IS 'internal: writes evidence of a match (same, apart, household) between two identifiers and merges for same; false: a limit or an apart forbids it';

@@ -27,6 +27,7 @@
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
+extern void cdp_identity_customer_init(void);
 extern void cdp_event_log_init(void);
 extern void cdp_identity_match_init(void);
 extern void cdp_identity_components_init(void);
@@ -35,6 +36,8 @@ extern void cdp_identity_components_init(void);
 extern int	cdp_dedupe_window;
 extern int	cdp_max_future;
 extern int	cdp_last_seen_resolution;
+extern int	cdp_max_profiles_per_customer;
+extern int	cdp_generic_after;
 extern int	cdp_source_lock_timeout_ms;
 extern int	cdp_backfill_inline_rows;
 extern int	cdp_max_block_pairs;

@@ -79,4 +79,11 @@ cdp_qualified_name(const char *name)
 #define cdp_is_relation_owner(relid, role)	pg_class_ownercheck(relid, role)
 #endif
 
+/* ... and one for the right to anything */
+#if PG_VERSION_NUM >= 160000
+#define cdp_may_execute(fn, role)	(object_aclcheck(ProcedureRelationId, fn, role, ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define cdp_may_execute(fn, role)	(pg_proc_aclcheck(fn, role, ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 #endif							/* CDP_COMPAT_H */

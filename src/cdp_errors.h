@@ -14,5 +14,7 @@
 
 /* identify: no usable identifier is left after normalising and blocking */
 #define ERRCODE_CDP_NO_IDENTIFIER	MAKE_SQLSTATE('L', 'C', '1', '0', '1')
+/* merge_customers: a limit or an apart forbids that these two become one */
+#define ERRCODE_CDP_MERGE_REFUSED	MAKE_SQLSTATE('L', 'C', '1', '0', '2')
 
 #endif							/* CDP_ERRORS_H */

@@ -40,6 +40,8 @@
 int			cdp_dedupe_window;
 int			cdp_max_future;
 int			cdp_last_seen_resolution;
+int			cdp_max_profiles_per_customer;
+int			cdp_generic_after;
 int			cdp_source_lock_timeout_ms;
 int			cdp_backfill_inline_rows;
 static char *cdp_now_setting;
@@ -287,6 +289,14 @@ cdp_core_init(void)
 							"How often the last sighting of a known identifier is written.",
 							NULL, &cdp_last_seen_resolution, SECS_PER_DAY, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("cdp.max_profiles_per_customer",
+							"More profiles than this never become one customer.",
+							NULL, &cdp_max_profiles_per_customer, 1000, 1, 100000,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("cdp.generic_after",
+							"An identifier that was refused to join more customers than this tells nobody apart.",
+							NULL, &cdp_generic_after, 20, 1, 10000,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("cdp.source_lock_timeout",
 							"How long a trigger of an attached source waits for a lock before the row is queued.",
 							NULL, &cdp_source_lock_timeout_ms, 200, 1, INT_MAX,

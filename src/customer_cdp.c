@@ -23,6 +23,7 @@ void
 _PG_init(void)
 {
 	cdp_core_init();
+	cdp_identity_customer_init();
 	cdp_event_log_init();
 	cdp_identity_match_init();
 	cdp_identity_components_init();

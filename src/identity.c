@@ -7,15 +7,20 @@
  *
  *	  parse		every (kind, value) of the batch becomes one node
  *	  probe		by index: node -> origin profile -> customer
- *	  simulate	item by item: who is this, what is new, who becomes one
- *	  write		new identifiers (sorted, ON CONFLICT DO NOTHING), their
- *				profiles, locks on the customers that merge (ascending),
- *				evidence, aliases, sightings, traits
+ *	  simulate	item by item: who is this, what is new, who becomes one,
+ *				what the rules forbid
+ *	  attempt	lock the customers that change (ascending), look again,
+ *				write identifiers (sorted, ON CONFLICT DO NOTHING), profiles,
+ *				aliases, evidence
+ *	  remember	refused evidence, traits, sightings, refusals
  *
- * Somebody else may have written in between.  The unique index on live
- * identifiers and the row locks tell us; then we probe and simulate again
- * on the new truth.  Whoever knows everybody already, the usual case, goes
- * through probe and simulate and writes nothing and locks nothing.
+ * Whoever knows everybody already, the usual case, goes through probe and
+ * simulate and writes nothing and locks nothing; and who is only refused
+ * something locks nobody either, or a shared tablet would queue a shop.
+ *
+ * Somebody else may have written in between.  The locks and the unique index
+ * on live identifiers tell us; then the attempt gives everything back, and
+ * we probe and simulate again on the new truth.
  *
  * Which profile a new identifier gets: kinds with own_profile get one of
  * their own; the others join the profile of the strongest identifier of the
@@ -27,35 +32,16 @@
 #include "identity_batch.h"
 
 #include "access/xact.h"
-#include "commands/sequence.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "probe.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-/* customers that become one: every customer met points to its root */
-typedef struct Root
-{
-	int64		customer_id;
-	char		status;
-	int64		parent;
-} Root;
-
-#define SH_PREFIX roottab
-#define SH_ELEMENT_TYPE Root
-#define SH_KEY_TYPE int64
-#define SH_KEY customer_id
-#define SH_HASH_KEY(tb, k) murmurhash32((uint32) ((uint64) (k) ^ ((uint64) (k) >> 32)))
-#define SH_EQUAL(tb, a, b) ((a) == (b))
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
+/* in the order of the index, so that one probe finds the pages of the next */
 static int
-compare_places(const void *x, const void *y)
+compare_values(const void *x, const void *y)
 {
 	const IdNode *a = *(IdNode *const *) x;
 	const IdNode *b = *(IdNode *const *) y;
@@ -64,37 +50,53 @@ compare_places(const void *x, const void *y)
 	return cmp != 0 ? cmp : strcmp(a->value, b->value);
 }
 
-/*
- * What the database knows now, also from our own writes of a moment ago.  In
- * the order of the index, so that neighbours are found in a page that is at
- * hand.
- */
+static int
+compare_profiles(const void *x, const void *y)
+{
+	int64		a = (*(IdNode *const *) x)->profile_id;
+	int64		b = (*(IdNode *const *) y)->profile_id;
+
+	return a < b ? -1 : a > b;
+}
+
+static IdNode **
+order_nodes(Batch *b, int (*compare) (const void *, const void *))
+{
+	IdNode	  **order = palloc(sizeof(IdNode *) * Max(b->nparsed, 1));
+
+	for (int i = 0; i < b->nparsed; i++)
+		order[i] = &b->nodes[i];
+	if (b->nparsed > 1)
+		qsort(order, b->nparsed, sizeof(IdNode *), compare);
+	return order;
+}
+
+/* What the database knows now, also from our own writes of a moment ago. */
 static void
 probe(Batch *b)
 {
-	IdNode	  **order = palloc(sizeof(IdNode *) * Max(b->nnodes, 1));
 	CdpProbe   *identifiers;
 	CdpProbe   *aliases;
 	int			id_column,
 				profile_column,
+				first_column,
 				seen_column,
+				generic_column,
 				customer_column;
+	IdNode	  **order;
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext keys;
 	bool		isnull;
 
-	cdp_push_fresh_snapshot();
 	identifiers = cdp_probe_open("identifier", "identifier_live");
-	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
 	id_column = cdp_probe_column(identifiers, "identifier_id");
 	profile_column = cdp_probe_column(identifiers, "profile_id");
+	first_column = cdp_probe_column(identifiers, "first_seen");
 	seen_column = cdp_probe_column(identifiers, "last_seen");
-	customer_column = cdp_probe_column(aliases, "customer_id");
+	generic_column = cdp_probe_column(identifiers, "generic_since");
 	keys = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp keys", ALLOCSET_SMALL_SIZES);
-	for (int i = 0; i < b->nnodes; i++)
-		order[i] = &b->nodes[i];
-	qsort(order, b->nnodes, sizeof(IdNode *), compare_places);
-	for (int i = 0; i < b->nnodes; i++)
+	order = order_nodes(b, compare_values);
+	for (int i = 0; i < b->nparsed; i++)
 	{
 		IdNode	   *node = order[i];
 		TupleTableSlot *slot;
@@ -102,7 +104,10 @@ probe(Batch *b)
 					value;
 
 		node->identifier_id = node->profile_id = node->alias_id = 0;
-		node->is_new = false;
+		node->is_new = node->founds_profile = node->generic = node->turned_generic = false;
+		node->closed_at = 0;
+		node->successor = node->nrefused = -1;
+		node->refused_by = NULL;
 		/* only the keys: what a scan allocates must live as long as the scan */
 		MemoryContextReset(keys);
 		MemoryContextSwitchTo(keys);
@@ -114,165 +119,212 @@ probe(Batch *b)
 			continue;
 		node->identifier_id = DatumGetInt64(slot_getattr(slot, id_column, &isnull));
 		node->profile_id = DatumGetInt64(slot_getattr(slot, profile_column, &isnull));
-		node->last_seen = DatumGetTimestampTz(slot_getattr(slot, seen_column, &isnull));
-		slot = cdp_probe_int8(aliases, node->profile_id);
-		node->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : node->profile_id;
+		node->first_seen = node->first_now = DatumGetTimestampTz(slot_getattr(slot, first_column, &isnull));
+		node->last_seen = node->last_now = DatumGetTimestampTz(slot_getattr(slot, seen_column, &isnull));
+		(void) slot_getattr(slot, generic_column, &isnull);
+		node->generic = !isnull;
 	}
 	MemoryContextDelete(keys);
+	cdp_probe_close(identifiers);
+
+	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	customer_column = cdp_probe_column(aliases, "customer_id");
+	if (b->nparsed > 1)
+		qsort(order, b->nparsed, sizeof(IdNode *), compare_profiles);
+	for (int i = 0; i < b->nparsed; i++)
+	{
+		TupleTableSlot *slot;
+
+		if (order[i]->profile_id == 0)
+			continue;
+		if (i > 0 && order[i]->profile_id == order[i - 1]->profile_id)
+		{
+			order[i]->alias_id = order[i - 1]->alias_id;
+			continue;
+		}
+		slot = cdp_probe_int8(aliases, order[i]->profile_id);
+		order[i]->alias_id = slot ? DatumGetInt64(slot_getattr(slot, customer_column, &isnull)) : order[i]->profile_id;
+	}
 	pfree(order);
 	cdp_probe_close(aliases);
-	cdp_probe_close(identifiers);
+}
+
+/* --- driving --- */
+
+static int
+compare_ids(const void *x, const void *y)
+{
+	int64		a = *(const int64 *) x;
+	int64		b = *(const int64 *) y;
+
+	return a < b ? -1 : a > b;
+}
+
+static int
+sort_unique(int64 *ids, int n)
+{
+	int			k = 0;
+
+	if (n > 1)
+		qsort(ids, n, sizeof(int64), compare_ids);
+	for (int i = 0; i < n; i++)
+	{
+		if (k == 0 || ids[k - 1] != ids[i])
+			ids[k++] = ids[i];
+	}
+	return k;
+}
+
+static void
+look(Batch *b)
+{
+	cdp_push_fresh_snapshot();
+	probe(b);
+	cdp_simulate(b);
 	PopActiveSnapshot();
+	b->nlocks = sort_unique(b->locks, b->nlocks);
 }
 
-static int64
-find_root(roottab_hash *roots, int64 customer_id)
+static bool
+is_subset(const int64 *a, int na, const int64 *b, int nb)
 {
-	Root	   *r = roottab_lookup(roots, customer_id);
+	int			k = 0;
 
-	while (r != NULL && r->parent != r->customer_id)
+	for (int i = 0; i < na; i++)
 	{
-		Root	   *up = roottab_lookup(roots, r->parent);
-
-		r->parent = up->parent;
-		customer_id = r->parent;
-		r = roottab_lookup(roots, customer_id);
+		while (k < nb && b[k] < a[i])
+			k++;
+		if (k == nb || b[k] != a[i])
+			return false;
 	}
-	return customer_id;
+	return true;
 }
 
-static void
-ensure_root(roottab_hash *roots, int64 customer_id)
+/* Was this profile born in the batch? */
+static bool
+is_born_here(const Batch *b, int64 profile_id)
 {
-	bool		found;
-	Root	   *r = roottab_insert(roots, customer_id, &found);
-
-	if (!found)
-		r->parent = customer_id;
+	return b->nids_given > 0 &&
+		bsearch(&profile_id, b->ids, b->nids_given, sizeof(int64), compare_ids) != NULL;
 }
 
-/* Two customers become one: the older id survives. */
-static void
-join_customers(Batch *b, roottab_hash *roots, int64 x, int64 y, const char *rule)
+/*
+ * The rows to lock: customers that change and, as traits are written last,
+ * the profiles that may get some.  One ascending pass over all of them and
+ * before anything is inserted: whoever locks in two passes, or while others
+ * wait for his rows, can meet himself in another session.
+ */
+static int64 *
+list_locks(Batch *b, int *n)
 {
-	Merge	   *m;
+	int64	   *ids = palloc(sizeof(int64) * (b->nlocks + b->nitems));
 
-	x = find_root(roots, x);
-	y = find_root(roots, y);
-	if (x == y)
-		return;
-	ensure_root(roots, x);
-	ensure_root(roots, y);
-	GROW(b->merges, b->nmerges, b->maxmerges);
-	m = &b->merges[b->nmerges++];
-	m->winner = Min(x, y);
-	m->loser = Max(x, y);
-	m->rule = rule;
-	roottab_lookup(roots, m->loser)->parent = m->winner;
-}
-
-static int64
-new_profile_id(void)
-{
-	return nextval_internal(cdp_relation("profile_profile_id_seq"), false);
-}
-
-/* a stronger than b: priority, then kind, then value, so that order never matters */
-bool
-cdp_is_stronger(const IdNode *a, const IdNode *b)
-{
-	int			cmp;
-
-	if (a->priority != b->priority)
-		return a->priority < b->priority;
-	cmp = strcmp(a->kind, b->kind);
-	return cmp != 0 ? cmp < 0 : strcmp(a->value, b->value) < 0;
-}
-
-static void
-give_profile(Batch *b, IdNode *node, int64 profile_id, int64 customer_id)
-{
-	node->profile_id = profile_id;
-	node->alias_id = customer_id;
-	node->is_new = true;
-	b->nnew++;
-}
-
-static void
-simulate_item(Batch *b, roottab_hash *roots, int i)
-{
-	CdpSighting *item = &b->items[i];
-	int		   *uses = b->uses + b->first[i];
-	int			n = b->first[i + 1] - b->first[i];
-	IdNode	   *strongest = &b->nodes[uses[0]];	/* an item without any was refused */
-	IdNode	   *holder = NULL;	/* strongest that has a profile */
-
-	for (int u = 0; u < n; u++)
-	{
-		IdNode	   *node = &b->nodes[uses[u]];
-
-		if (node->profile_id == 0 && node->own_profile)
-		{
-			int64		id = new_profile_id();
-
-			give_profile(b, node, id, id);
-		}
-		if (cdp_is_stronger(node, strongest))
-			strongest = node;
-		if (node->profile_id != 0 && (holder == NULL || cdp_is_stronger(node, holder)))
-			holder = node;
-	}
-	if (holder == NULL)
-	{
-		int64		id = new_profile_id();
-
-		holder = strongest;
-		give_profile(b, holder, id, id);
-	}
-	for (int u = 0; u < n; u++)
-	{
-		IdNode	   *node = &b->nodes[uses[u]];
-
-		if (node->profile_id == 0)
-			give_profile(b, node, holder->profile_id, holder->alias_id);
-	}
-	for (int u = 0; u < n; u++)
-	{
-		for (int w = u + 1; w < n; w++)
-		{
-			IdNode	   *x = &b->nodes[uses[u]];
-			IdNode	   *y = &b->nodes[uses[w]];
-			Pair	   *p;
-
-			if (x->profile_id == y->profile_id)
-				continue;
-			GROW(b->pairs, b->npairs, b->maxpairs);
-			p = &b->pairs[b->npairs++];
-			p->a = uses[u];
-			p->b = uses[w];
-			p->occurred_at = item->occurred_at;
-			p->source = item->source;
-			join_customers(b, roots, x->alias_id, y->alias_id,
-						   psprintf("%s+%s", cdp_is_stronger(x, y) ? x->kind : y->kind,
-									cdp_is_stronger(x, y) ? y->kind : x->kind));
-		}
-	}
-	item->profile_id = strongest->profile_id;
-	item->customer_id = find_root(roots, strongest->alias_id);
-}
-
-static void
-simulate(Batch *b)
-{
-	roottab_hash *roots = roottab_create(CurrentMemoryContext, 64, NULL);
-
-	b->npairs = b->nmerges = b->nnew = 0;
+	*n = b->nlocks;
+	for (int i = 0; i < b->nlocks; i++)
+		ids[i] = b->locks[i];
 	for (int i = 0; i < b->nitems; i++)
 	{
-		if (b->items[i].sqlstate == 0)
-			simulate_item(b, roots, i);
+		CdpSighting *item = &b->items[i];
+
+		if (item->sqlstate == 0 && item->traits != NULL && JB_ROOT_COUNT(item->traits) > 0 &&
+			!is_born_here(b, item->profile_id))
+			ids[(*n)++] = item->profile_id;
 	}
-	roottab_destroy(roots);
+	*n = sort_unique(ids, *n);
+	return ids;
+}
+
+/* One attempt to write what was simulated; false: somebody else was faster. */
+static bool
+write_batch(Batch *b)
+{
+	int			nrows,
+				nwanted;
+	int64	   *rows = list_locks(b, &nrows);
+	int64	   *wanted;
+
+	if (nrows > 0)
+		cdp_lock_profiles(rows, nrows);
+	if (b->nlocks > 0)
+	{
+		int64	   *locked = palloc(sizeof(int64) * b->nlocks);
+		int			nlocked = b->nlocks;
+
+		memcpy(locked, b->locks, sizeof(int64) * nlocked);
+		if (!cdp_are_customers(locked, nlocked))
+			return false;
+		/* now that they stand still: is it as we thought? */
+		look(b);
+		if (!is_subset(b->locks, b->nlocks, locked, nlocked))
+			return false;
+		wanted = list_locks(b, &nwanted);
+		if (!is_subset(wanted, nwanted, rows, nrows))
+			return false;
+	}
+	if (b->nnew > 0 && !cdp_write_identifiers(b))
+		return false;
+	for (int i = 0; i < b->nmerges; i++)
+		b->merges[i].merge_id = cdp_merge_step(b->merges[i].winner, b->merges[i].loser, b->merges[i].rule, NULL);
+	cdp_write_links(b, false);
+	return true;
+}
+
+/*
+ * An attempt that does not come through gives everything back, locks and
+ * rows: nobody waits for us while we wait for somebody.  One new identifier
+ * alone leaves nothing to give back.
+ */
+static bool
+attempt(Batch *b)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	if (b->nlocks == 0 && b->nnew == 1 && b->npairs == 0 && b->nitems == 1)
+		return write_batch(b);
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		done = write_batch(b);
+		if (done)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		/* whoever catches the error expects his own subtransaction */
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return done;
+}
+
+static void
+raise_bad_items(const CdpSighting *items, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i].sqlstate != 0)
+			ereport(ERROR,
+					(errcode(items[i].sqlstate),
+					 errmsg("%s", items[i].message),
+					 n > 1 ? errdetail("Item %d of %d.", i + 1, n) : 0,
+					 errhint("%s", items[i].hint)));
+	}
 }
 
 /* how often others may overtake us before we give up: each time somebody made progress */
@@ -284,24 +336,14 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 	Batch		b;
 	int			round = 0;
 
+	if (n == 0)
+		return;
 	memset(&b, 0, sizeof(b));
 	b.items = items;
 	b.nitems = n;
 	cdp_parse_sightings(&b);
 	if (raise)
-	{
-		for (int i = 0; i < n; i++)
-		{
-			if (items[i].sqlstate != 0)
-				ereport(ERROR,
-						(errcode(items[i].sqlstate),
-						 errmsg("%s", items[i].message),
-						 n > 1 ? errdetail("Item %d of %d.", i + 1, n) : 0,
-						 errhint("%s", items[i].hint)));
-		}
-	}
-	if (b.nuses == 0)
-		return;
+		raise_bad_items(items, n);
 
 	for (;;)
 	{
@@ -311,21 +353,21 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("could not identify the customer due to concurrent changes"),
 					 errhint("Retry the transaction.")));
-		probe(&b);
-		simulate(&b);
-		if (b.nnew > 0 && !cdp_write_identifiers(&b))
-			continue;
-		if (b.nmerges > 0 && !cdp_lock_customers(&b))
-			continue;
-		break;
+		look(&b);
+		if (raise)
+			raise_bad_items(items, n);
+		if ((b.nlocks == 0 && b.nnew == 0) || attempt(&b))
+			break;
 	}
-	if (b.npairs > 0)
-		cdp_write_links(&b);
-	for (int i = 0; i < b.nmerges; i++)
-		cdp_merge_step(b.merges[i].winner, b.merges[i].loser, b.merges[i].rule, NULL);
-	cdp_write_last_seen(&b);
+	cdp_write_links(&b, true);
 	/* a large batch has to live with what is left */
-	pfree(b.nodes);
-	pfree(b.uses);
+	if (b.pairs != NULL)
+		pfree(b.pairs);
+	if (b.uses != NULL)
+		pfree(b.uses);
+	/* before the rows of identifiers, which a recheck locks after those of profiles */
 	cdp_write_traits(&b);
+	cdp_write_last_seen(&b);
+	cdp_write_generic(&b);
+	cdp_write_refusals(&b);
 }

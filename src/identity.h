@@ -31,8 +31,14 @@ typedef struct CdpSighting
  */
 extern void cdp_identify(CdpSighting *items, int n, bool raise);
 
-/* Make loser a part of winner; both locked, both customers. */
-extern void cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason);
+/* Lock the rows of profiles, ascending, FOR NO KEY UPDATE. */
+extern void cdp_lock_profiles(const int64 *ids, int n);
+
+/* Are all of them customers now, whatever our snapshot says?  40001 when they were at the snapshot and are not. */
+extern bool cdp_are_customers(const int64 *ids, int n);
+
+/* Make loser a part of winner; both locked, both customers.  Answers the merge_id. */
+extern int64 cdp_merge_step(int64 winner, int64 loser, const char *rule, const char *reason);
 
 /* Tell the modules that keep something per customer. */
 extern void cdp_customers_changed(int64 winner, int64 loser, const char *action);

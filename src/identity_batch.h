@@ -1,38 +1,64 @@
 /*
  * identity_batch.h
  *	  A batch of sightings while it is worked off: shared by identity.c,
- *	  identity_parse.c and identity_write.c, by nobody else.
+ *	  identity_parse.c, identity_simulate.c, identity_customer_state.c and
+ *	  identity_write.c, by nobody else.
  */
 #ifndef CDP_IDENTITY_BATCH_H
 #define CDP_IDENTITY_BATCH_H
 
 #include "identity.h"
+#include "identity_kind.h"
 
-/* one distinct (kind, value) of the batch */
+/* one distinct (kind, value) of the batch; a recycled value gets a second node */
 typedef struct IdNode
 {
 	const char *kind;
 	const char *value;
 	int			priority;
 	bool		own_profile;
+	int			limit_no;		/* number of its limited kind, -1: no limit */
+	int64		ttl;			/* 0: never recycled */
 	/* what the database says; 0: unknown */
 	int64		identifier_id;
 	int64		profile_id;
 	int64		alias_id;		/* customer of profile_id */
+	TimestampTz first_seen;
 	TimestampTz last_seen;
+	bool		generic;		/* also when the simulation finds it so */
 	/* what the simulation says */
 	bool		is_new;			/* to be inserted under profile_id */
-	TimestampTz first_at;		/* oldest and newest sighting of the batch */
-	TimestampTz seen_at;
+	bool		founds_profile; /* ... which is born with it */
+	bool		turned_generic;
+	TimestampTz born_at;
+	TimestampTz first_now;		/* first_seen and last_seen after the batch */
+	TimestampTz last_now;
+	TimestampTz closed_at;		/* 0: still means profile_id */
+	int			successor;		/* node after recycling, -1: none */
 	const char *source;
+	struct Refuser *refused_by; /* at most cdp.generic_after + 1 */
+	int			nrefused;		/* -1: not looked up */
 } IdNode;
 
+/* a profile whose stronger identifiers were not to be joined, and in how many refused pairs */
+typedef struct Refuser
+{
+	int64		profile_id;
+	int64		npairs;
+} Refuser;
+
+/* two identifiers that were seen together */
 typedef struct Pair
 {
-	int			a;				/* nodes */
+	int			a;				/* nodes, a < b */
 	int			b;
+	int64		link_id;		/* 0: there is no row yet */
+	const char *was_refused;	/* refusal of that row */
+	TimestampTz was_at;
+	const char *refusal;		/* what it is now; NULL: it is followed */
 	TimestampTz occurred_at;
 	const char *source;
+	int			merge;			/* which merge it caused, -1: none */
 } Pair;
 
 typedef struct Merge
@@ -40,13 +66,36 @@ typedef struct Merge
 	int64		winner;
 	int64		loser;
 	const char *rule;
+	int64		merge_id;
 } Merge;
+
+/* a merge not made or a value dropped; equal ones are one with a count */
+typedef struct Refusal
+{
+	const char *reason;
+	const char *kind;			/* or NULL */
+	int			node;			/* or -1 */
+	int64		customer_id;	/* 0: none */
+	int64		other_id;
+	const char *source;
+	TimestampTz occurred_at;
+	int64		times;
+} Refusal;
+
+/* a kind with max_per_customer */
+typedef struct LimitedKind
+{
+	const char *kind;
+	int			max;
+	int64		window;			/* 0: ever */
+} LimitedKind;
 
 typedef struct Batch
 {
 	CdpSighting *items;
 	int			nitems;
-	/* accepted identifiers of item i: uses[first[i] .. first[i + 1]) */
+	bool	   *readable;		/* items that could be read */
+	/* identifiers of item i, the strongest first: uses[first[i] .. first[i + 1]) */
 	int		   *first;
 	int		   *uses;
 	int			nuses;
@@ -54,6 +103,14 @@ typedef struct Batch
 	IdNode	   *nodes;
 	int			nnodes;
 	int			maxnodes;
+	int			nparsed;		/* nodes before the simulation made successors */
+	LimitedKind *limits;
+	int			nlimits;
+	/* values dropped before anything was looked up; then those of the simulation */
+	Refusal    *refusals;
+	int			nrefusals;
+	int			maxrefusals;
+	int			nparse_refusals;
 	/* results of the simulation */
 	Pair	   *pairs;
 	int			npairs;
@@ -61,14 +118,21 @@ typedef struct Batch
 	Merge	   *merges;
 	int			nmerges;
 	int			maxmerges;
-	int			nnew;
+	int64	   *locks;			/* customers that will change */
+	int			nlocks;
+	int			maxlocks;
+	int			nnew;			/* identifiers to be inserted */
+	int64	   *ids;			/* of new profiles */
+	int			nids;
+	int			maxids;
+	int			nids_given;
 } Batch;
 
 #define GROW(array, n, max) \
 	do { \
 		if ((n) == (max)) \
 		{ \
-			(max) = (max) > 0 ? (max) * 2 : 64; \
+			(max) = (max) > 0 ? (max) * 2 : 16; \
 			(array) = (array) == NULL ? palloc(sizeof(*(array)) * (Size) (max)) : \
 				repalloc_huge((array), sizeof(*(array)) * (Size) (max)); \
 		} \
@@ -77,13 +141,32 @@ typedef struct Batch
 /* identity_parse.c: the identifiers of every item; marks bad items */
 extern void cdp_parse_sightings(Batch *b);
 
-/* identity.c: a stronger than b, so that the order of a call never matters */
+#define CDP_NO_IDENTIFIER_MESSAGE	"no usable identifier was given"
+#define CDP_NO_IDENTIFIER_HINT \
+	"Blank, blocked and generic values and values that are no valid phone number, e-mail address and so on do not count."
+
+/* a sighting that writes nothing: why */
+extern void cdp_refuse_sighting(CdpSighting *item, int sqlstate, const char *message, const char *hint);
+
+/* identity_simulate.c: what would become of the batch; under an active snapshot, after the probe */
+extern void cdp_simulate(Batch *b);
+
+/* identity_simulate.c: a stronger than b, so that the order of a call never matters */
 extern bool cdp_is_stronger(const IdNode *a, const IdNode *b);
 
-/* identity_write.c; the first two answer false when somebody else was faster */
+/* "member_id+phone", the stronger kind first */
+extern const char *cdp_pair_rule(const IdNode *a, const IdNode *b);
+
+/* identity_refusal.c */
+extern void cdp_note_refusal(Batch *b, const char *reason, const char *kind, int node,
+							 int64 customer_id, int64 other_id, const CdpSighting *item);
+extern void cdp_write_refusals(Batch *b);
+extern void cdp_write_generic(Batch *b);
+extern void cdp_load_refused_by(IdNode *node);
+
+/* identity_write.c; answers false when somebody else was faster */
 extern bool cdp_write_identifiers(Batch *b);
-extern bool cdp_lock_customers(Batch *b);
-extern void cdp_write_links(Batch *b);
+extern void cdp_write_links(Batch *b, bool refused);
 extern void cdp_write_last_seen(Batch *b);
 extern void cdp_write_traits(Batch *b);
 

@@ -473,7 +473,11 @@ cdp_cluster_pairs(PG_FUNCTION_ARGS)
 	cdp_nodes_query(sql, &c.pub);
 	prepare(&c);
 	for (Size i = 0; i < c.npairs; i++)
+	{
+		if (i % 4096 == 0)
+			CHECK_FOR_INTERRUPTS();
 		try_merge(&c, &c.pairs[i]);
+	}
 	cdp_nodes_return(c.nodes, fcinfo);
 	return (Datum) 0;
 }

@@ -18,11 +18,16 @@
 #include "common/string.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "regex/regex.h"
+#include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(cdp_normalizer_problem);
 
 static MemoryContext kinds_context = NULL;
 static CdpKind *kinds = NULL;
@@ -79,6 +84,26 @@ resolve_normalizer(CdpKind *kind, const char *text, MemoryContext context)
 	kind->broken = kind->soft == NULL && flinfo.fn_nargs != (kind->policy ? 2 : 1);
 }
 
+/* Elements of a text[], in context. */
+static char **
+copy_texts(Datum array, int *n, MemoryContext context)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	char	  **result;
+	int			nelems;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	result = MemoryContextAlloc(context, sizeof(char *) * Max(nelems, 1));
+	*n = 0;
+	for (int i = 0; i < nelems; i++)
+	{
+		if (!nulls[i])
+			result[(*n)++] = MemoryContextStrdup(context, TextDatumGetCString(elems[i]));
+	}
+	return result;
+}
+
 /* Read the table again when somebody changed it. */
 static void
 load_kinds(void)
@@ -94,28 +119,48 @@ load_kinds(void)
 	cdp_watch_rules(cdp_relation("identifier_kind"));
 	epoch = cdp_rules_epoch;
 	if (SPI_execute_plan(cdp_plan(&plan,
-								  "SELECT kind, priority, own_profile, normalizer"
+								  "SELECT kind, priority, own_profile, normalizer, coalesce(max_per_customer, 0),"
+								  " coalesce((extract(epoch FROM max_window) * 1000000)::bigint, 0),"
+								  " coalesce((extract(epoch FROM ttl) * 1000000)::bigint, 0),"
+								  " blocked_pattern, blocked_values, owner::text"
 								  " FROM cdp.identifier_kind ORDER BY kind COLLATE \"C\"",
 								  0, NULL),
 						 NULL, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read cdp.identifier_kind");
 
 	/* build aside, so that an error leaves the old rules in place */
-	context = AllocSetContextCreate(CacheMemoryContext, "customer_cdp identifier kinds", ALLOCSET_SMALL_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp identifier kinds", ALLOCSET_SMALL_SIZES);
 	fresh = MemoryContextAllocZero(context, sizeof(CdpKind) * Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple	tup = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
+		CdpKind    *kind = &fresh[i];
 		char	   *normalizer = SPI_getvalue(tup, desc, 4);
+		char	   *pattern = SPI_getvalue(tup, desc, 8);
+		char	   *owner = SPI_getvalue(tup, desc, 10);
 		bool		isnull;
 
-		fresh[i].kind = MemoryContextStrdup(context, SPI_getvalue(tup, desc, 1));
-		fresh[i].priority = DatumGetInt32(SPI_getbinval(tup, desc, 2, &isnull));
-		fresh[i].own_profile = DatumGetBool(SPI_getbinval(tup, desc, 3, &isnull));
+		kind->kind = MemoryContextStrdup(context, SPI_getvalue(tup, desc, 1));
+		kind->priority = DatumGetInt32(SPI_getbinval(tup, desc, 2, &isnull));
+		kind->own_profile = DatumGetBool(SPI_getbinval(tup, desc, 3, &isnull));
+		kind->max_per_customer = DatumGetInt32(SPI_getbinval(tup, desc, 5, &isnull));
+		kind->max_window = DatumGetInt64(SPI_getbinval(tup, desc, 6, &isnull));
+		kind->ttl = DatumGetInt64(SPI_getbinval(tup, desc, 7, &isnull));
+		if (pattern != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			kind->blocked_pattern = cstring_to_text(pattern);
+			kind->blocks_zeros = strcmp(pattern, CDP_ZEROS_PATTERN) == 0;
+			MemoryContextSwitchTo(old);
+		}
+		kind->blocked_values = copy_texts(SPI_getbinval(tup, desc, 9, &isnull), &kind->nblocked, context);
+		kind->owner = owner ? get_role_oid(owner, true) : InvalidOid;
 		if (normalizer != NULL)
-			resolve_normalizer(&fresh[i], normalizer, context);
+			resolve_normalizer(kind, normalizer, context);
 	}
+	MemoryContextSetParent(context, CacheMemoryContext);
 	/* a normaliser may have changed the rules; the call that called it goes on with the ones it has */
 	if (kinds_context != NULL)
 		MemoryContextSetParent(kinds_context, TopTransactionContext);
@@ -124,6 +169,14 @@ load_kinds(void)
 	nkinds = (int) SPI_processed;
 	kinds_epoch = epoch;
 	SPI_freetuptable(SPI_tuptable);
+}
+
+const CdpKind *
+cdp_all_kinds(int *n)
+{
+	load_kinds();
+	*n = nkinds;
+	return kinds;
 }
 
 const CdpKind *
@@ -178,6 +231,11 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 	FmgrInfo	flinfo;
 	CdpActor	actor;
 
+	if (!OidIsValid(kind->owner) || !cdp_may_execute(kind->function, kind->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the role that wrote the normalizer of kind \"%s\" is gone or may not execute it", kind->kind),
+				 errhint("Somebody who may execute it writes his name into column owner of the kind in cdp.identifier_kind.")));
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
@@ -185,7 +243,7 @@ call_normalizer(const CdpKind *kind, const char *raw, int len)
 		Datum		value;
 
 		/* settings that it changes are not those of the statements that follow */
-		cdp_become(&actor, GetUserId());
+		cdp_become(&actor, kind->owner);
 
 		fmgr_info(kind->function, &flinfo);
 		InitFunctionCallInfoData(*fcinfo, &flinfo, flinfo.fn_nargs, DEFAULT_COLLATION_OID, NULL, NULL);
@@ -261,4 +319,76 @@ cdp_normalize_value(const CdpKind *kind, const char *raw, int len)
 	if (OidIsValid(kind->function))
 		return call_normalizer(kind, raw, len);
 	return pnstrdup(raw, len);
+}
+
+static bool
+matches_pattern(const CdpKind *kind, const char *s, int len)
+{
+	/* a value of megabytes is refused for its length anyway */
+	if (kind->blocked_pattern == NULL || len > CDP_MAX_VALUE_BYTES)
+		return false;
+	if (kind->blocks_zeros)
+	{
+		int			i = 0;
+		bool		zero = false;
+
+		for (; i < len && strchr("-:. 0", s[i]) != NULL; i++)
+			zero = zero || s[i] == '0';
+		return i == len && zero;
+	}
+	return RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, s), len, REG_ADVANCED,
+								  DEFAULT_COLLATION_OID, 0, NULL);
+}
+
+/*
+ * Blocked values are compared as they were given and as they are kept, ASCII
+ * letters without case; the pattern looks at the same two.
+ */
+bool
+cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const char *value)
+{
+	int			vlen = value ? strlen(value) : 0;
+
+	while (len > 0 && isspace((unsigned char) raw[0]))
+		raw++, len--;
+	while (len > 0 && isspace((unsigned char) raw[len - 1]))
+		len--;
+	for (int i = 0; i < kind->nblocked; i++)
+	{
+		const char *blocked = kind->blocked_values[i];
+		int			blen = strlen(blocked);
+
+		if ((blen == len && pg_strncasecmp(blocked, raw, len) == 0) ||
+			(value != NULL && blen == vlen && pg_strncasecmp(blocked, value, vlen) == 0))
+			return true;
+	}
+	return matches_pattern(kind, raw, len) || (value != NULL && matches_pattern(kind, value, vlen));
+}
+
+/* --- the check of a rule --- */
+
+/*
+ * cdp._normalizer_problem(function, policy) -> text, NULL when it may stand
+ * in a rule
+ */
+Datum
+cdp_normalizer_problem(PG_FUNCTION_ARGS)
+{
+	FmgrInfo	flinfo;
+	CdpNormalizer soft;
+	char	   *policy = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	const char *problem = NULL;
+
+	if (PG_ARGISNULL(0) || (!takes_texts(PG_GETARG_OID(0), 1) && !takes_texts(PG_GETARG_OID(0), 2)))
+		PG_RETURN_TEXT_P(cstring_to_text("the function must take a text, and a text for a policy if it has any, and return a text"));
+	fmgr_info(PG_GETARG_OID(0), &flinfo);
+	soft = cdp_soft_normalizer(flinfo.fn_addr);
+	if (soft != NULL)
+		problem = cdp_normalizer_check(soft, policy);
+	else if (flinfo.fn_nargs != (policy ? 2 : 1))
+		problem = policy ? "a normalizer with a policy takes two arguments, value and policy" :
+			"a normalizer without a policy takes one argument, the value";
+	if (problem == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(problem));
 }

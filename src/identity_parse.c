@@ -10,7 +10,6 @@
 #include "identity_batch.h"
 
 #include "common/hashfn.h"
-#include "identity_kind.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
@@ -49,12 +48,24 @@ typedef struct NodeEntry
 #include "lib/simplehash.h"
 
 /* Mark an item as bad; what is marked writes nothing. */
-static void
-refuse(CdpSighting *item, int sqlstate, const char *message, const char *hint)
+void
+cdp_refuse_sighting(CdpSighting *item, int sqlstate, const char *message, const char *hint)
 {
 	item->sqlstate = sqlstate;
 	item->message = message;
 	item->hint = hint;
+}
+
+/* Number of a limited kind in the list of the batch, -1 for a kind without limit. */
+static int
+find_limit(Batch *b, const CdpKind *kind)
+{
+	for (int i = 0; i < b->nlimits; i++)
+	{
+		if (strcmp(b->limits[i].kind, kind->kind) == 0)
+			return i;
+	}
+	return -1;
 }
 
 static void
@@ -62,7 +73,6 @@ add_use(Batch *b, nodetab_hash *table, const CdpSighting *item, const CdpKind *k
 {
 	NodeKey		key;
 	NodeEntry  *entry;
-	IdNode	   *node;
 	bool		found;
 
 	key.kind = kind->kind;
@@ -70,6 +80,8 @@ add_use(Batch *b, nodetab_hash *table, const CdpSighting *item, const CdpKind *k
 	entry = nodetab_insert(table, key, &found);
 	if (!found)
 	{
+		IdNode	   *node;
+
 		GROW(b->nodes, b->nnodes, b->maxnodes);
 		node = &b->nodes[b->nnodes];
 		memset(node, 0, sizeof(*node));
@@ -78,15 +90,12 @@ add_use(Batch *b, nodetab_hash *table, const CdpSighting *item, const CdpKind *k
 		node->value = value;
 		node->priority = kind->priority;
 		node->own_profile = kind->own_profile;
-		node->first_at = node->seen_at = item->occurred_at;
-		node->source = item->source;
+		node->ttl = kind->ttl;
+		node->limit_no = find_limit(b, kind);
 		entry->node = b->nnodes++;
 	}
 	else
 	{
-		node = &b->nodes[entry->node];
-		node->first_at = Min(node->first_at, item->occurred_at);
-		node->seen_at = Max(node->seen_at, item->occurred_at);
 		/* the same identifier twice in one sighting is once */
 		for (int i = b->first[item - b->items]; i < b->nuses; i++)
 		{
@@ -98,39 +107,54 @@ add_use(Batch *b, nodetab_hash *table, const CdpSighting *item, const CdpKind *k
 	b->uses[b->nuses++] = entry->node;
 }
 
-/* One string under a kind: blank is not given, what the normaliser refuses is dropped. */
+/* One string under a kind: blank is not given, what means nothing is dropped. */
 static bool
 take_value(Batch *b, nodetab_hash *table, CdpSighting *item, const CdpKind *kind, const JsonbValue *v, int *given)
 {
+	const char *raw = v->val.string.val;
+	int			len = v->val.string.len;
+	const char *reason = NULL;
 	char	   *value;
+	bool		blank = true;
 
 	if (v->type == jbvNull)
 		return true;
 	if (v->type != jbvString)
 	{
-		refuse(item, ERRCODE_INVALID_PARAMETER_VALUE,
-			   psprintf("the value of identifier \"%s\" must be a string", kind->kind),
-			   psprintf("Quote it: {\"%s\": \"…\"}; several values are an array of strings.", kind->kind));
+		cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE,
+							psprintf("the value of identifier \"%s\" must be a string", kind->kind),
+							psprintf("Quote it: {\"%s\": \"…\"}; several values are an array of strings.", kind->kind));
 		return false;
 	}
 	if (++*given > CDP_MAX_IDENTIFIERS)
 	{
-		refuse(item, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-			   psprintf("more than %d identifiers in one sighting", CDP_MAX_IDENTIFIERS),
-			   "Send the identifiers of one customer only.");
+		cdp_refuse_sighting(item, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+							psprintf("more than %d identifiers in one sighting", CDP_MAX_IDENTIFIERS),
+							"Send the identifiers of one customer only.");
 		return false;
 	}
-	value = cdp_normalize_value(kind, v->val.string.val, v->val.string.len);
-	if (value == NULL)
+	for (int i = 0; i < len && blank; i++)
+		blank = isspace((unsigned char) raw[i]) != 0;
+	if (blank)
 		return true;
-	if (strlen(value) > CDP_MAX_VALUE_BYTES)
+	value = cdp_normalize_value(kind, raw, len);
+	if (cdp_is_blocked(kind, raw, len, value))
+		reason = "blocked_value";
+	else if (value == NULL)
+		reason = "invalid_value";
+	else if (strlen(value) > CDP_MAX_VALUE_BYTES)
 	{
-		refuse(item, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-			   psprintf("the value of identifier \"%s\" is longer than %d bytes", kind->kind, CDP_MAX_VALUE_BYTES),
-			   "An identifier is short; send a hash of long tokens.");
+		cdp_refuse_sighting(item, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+							psprintf("the value of identifier \"%s\" is longer than %d bytes", kind->kind, CDP_MAX_VALUE_BYTES),
+							"An identifier is short; send a hash of long tokens.");
 		return false;
 	}
-	add_use(b, table, item, kind, value);
+	else if (cdp_is_tombstone(kind->kind, value))
+		reason = "tombstone";
+	if (reason != NULL)
+		cdp_note_refusal(b, reason, kind->kind, -1, 0, 0, item);
+	else
+		add_use(b, table, item, kind, value);
 	return true;
 }
 
@@ -146,13 +170,13 @@ parse_identifiers(Batch *b, nodetab_hash *table, CdpSighting *item)
 
 	if (item->identifiers == NULL)
 	{
-		refuse(item, ERRCODE_NULL_VALUE_NOT_ALLOWED, "identifiers must not be NULL",
+		cdp_refuse_sighting(item, ERRCODE_NULL_VALUE_NOT_ALLOWED, "identifiers must not be NULL",
 			   "For example '{\"phone\": \"+86 138 0000 0000\"}'.");
 		return false;
 	}
 	if (!JB_ROOT_IS_OBJECT(item->identifiers))
 	{
-		refuse(item, ERRCODE_INVALID_PARAMETER_VALUE, "identifiers must be an object of kind and value",
+		cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE, "identifiers must be an object of kind and value",
 			   "For example '{\"phone\": \"+86 138 0000 0000\"}'.");
 		return false;
 	}
@@ -165,7 +189,7 @@ parse_identifiers(Batch *b, nodetab_hash *table, CdpSighting *item)
 				kind = cdp_find_kind(v.val.string.val, v.val.string.len);
 				if (kind == NULL)
 				{
-					refuse(item, ERRCODE_INVALID_PARAMETER_VALUE,
+					cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE,
 						   psprintf("there is no kind of identifier \"%s\"",
 									pnstrdup(v.val.string.val, Min(v.val.string.len, NAMEDATALEN))),
 						   psprintf("The kinds are %s; a new one is a row of cdp.identifier_kind.", cdp_list_kinds()));
@@ -196,11 +220,42 @@ parse_identifiers(Batch *b, nodetab_hash *table, CdpSighting *item)
 	}
 	if (b->nuses == b->first[item - b->items])
 	{
-		refuse(item, ERRCODE_CDP_NO_IDENTIFIER, "no usable identifier was given",
-			   "Blank values and values that are no valid phone number, e-mail address and so on do not count.");
+		cdp_refuse_sighting(item, ERRCODE_CDP_NO_IDENTIFIER, CDP_NO_IDENTIFIER_MESSAGE, CDP_NO_IDENTIFIER_HINT);
 		return false;
 	}
 	return true;
+}
+
+/* The strongest identifier first, whatever order the sighting had them in. */
+static void
+sort_uses(Batch *b, int from, int to)
+{
+	for (int i = from + 1; i < to; i++)
+	{
+		int			use = b->uses[i];
+		int			k = i;
+
+		for (; k > from && cdp_is_stronger(&b->nodes[use], &b->nodes[b->uses[k - 1]]); k--)
+			b->uses[k] = b->uses[k - 1];
+		b->uses[k] = use;
+	}
+}
+
+static void
+list_limits(Batch *b)
+{
+	int			n;
+	const CdpKind *kinds = cdp_all_kinds(&n);
+
+	b->limits = palloc(sizeof(LimitedKind) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (kinds[i].max_per_customer == 0)
+			continue;
+		b->limits[b->nlimits].kind = pstrdup(kinds[i].kind);
+		b->limits[b->nlimits].max = kinds[i].max_per_customer;
+		b->limits[b->nlimits++].window = kinds[i].max_window;
+	}
 }
 
 void
@@ -209,28 +264,45 @@ cdp_parse_sightings(Batch *b)
 	nodetab_hash *table = nodetab_create(CurrentMemoryContext, Max(b->nitems, 8), NULL);
 	TimestampTz latest = cdp_now_value() + (int64) cdp_max_future * USECS_PER_SEC;
 
+	list_limits(b);
 	b->first = palloc(sizeof(int) * (b->nitems + 1));
+	b->readable = palloc0(sizeof(bool) * b->nitems);
 	for (int i = 0; i < b->nitems; i++)
 	{
 		CdpSighting *item = &b->items[i];
+		int			noted = b->nrefusals;
 
 		CHECK_FOR_INTERRUPTS();
-		b->first[i] = b->nuses;
-		item->sqlstate = 0;
 		item->profile_id = item->customer_id = 0;
-		if (TIMESTAMP_NOT_FINITE(item->occurred_at) || item->occurred_at > latest)
-			refuse(item, ERRCODE_INVALID_PARAMETER_VALUE,
-				   "occurred_at is infinite or too far in the future",
-				   "Times may be ahead of cdp.now() by cdp.max_future at most.");
-		else if (item->traits != NULL && !JB_ROOT_IS_OBJECT(item->traits))
-			refuse(item, ERRCODE_INVALID_PARAMETER_VALUE, "traits must be an object",
-				   "For example '{\"name\": \"…\", \"city\": \"…\"}'.");
-		else
-			parse_identifiers(b, table, item);
+		b->first[i] = b->nuses;
+		/* one that could not even be read comes with its error */
+		if (item->sqlstate == 0)
+		{
+			if (TIMESTAMP_NOT_FINITE(item->occurred_at) || item->occurred_at > latest)
+				cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE,
+									"occurred_at is infinite or too far in the future",
+									"Times may be ahead of cdp.now() by cdp.max_future at most.");
+			else if (item->traits != NULL && !JB_ROOT_IS_OBJECT(item->traits))
+				cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE, "traits must be an object",
+									"For example '{\"name\": \"…\", \"city\": \"…\"}'.");
+			else
+				parse_identifiers(b, table, item);
+		}
 		if (item->sqlstate != 0)
+		{
 			b->nuses = b->first[i]; /* nodes that only bad items use are left out of the probe */
+			if (b->nrefusals == noted)
+				cdp_note_refusal(b, "invalid_value", NULL, -1, 0, 0, item);
+		}
+		else
+		{
+			b->readable[i] = true;
+			sort_uses(b, b->first[i], b->nuses);
+		}
 	}
 	b->first[b->nitems] = b->nuses;
+	b->nparsed = b->nnodes;
+	b->nparse_refusals = b->nrefusals;
 	nodetab_destroy(table);
 	/* it has grown by doubling: give back what is too much */
 	if (b->nnodes > 0)

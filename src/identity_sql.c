@@ -1,6 +1,6 @@
 /*
  * identity_sql.c
- *	  The SQL face of identify, resolve and customer_id.
+ *	  The SQL face of identify and resolve.
  *
  * Page: doc/identity.md.  Tests: test/sql/identity.sql.
  */
@@ -10,7 +10,6 @@
 #include "funcapi.h"
 #include "identity_kind.h"
 #include "miscadmin.h"
-#include "probe.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -20,7 +19,6 @@ PG_FUNCTION_INFO_V1(cdp_identify_sql);
 PG_FUNCTION_INFO_V1(cdp_identify_many);
 PG_FUNCTION_INFO_V1(cdp_identify_rows);
 PG_FUNCTION_INFO_V1(cdp_resolve);
-PG_FUNCTION_INFO_V1(cdp_customer_id);
 PG_FUNCTION_INFO_V1(cdp_normalize_sql);
 
 /* a source is a key beside others: as long as an index can hold, like that of an event */
@@ -296,28 +294,6 @@ cdp_resolve(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(result);
-}
-
-/*
- * cdp.customer_id(profile_id) -> customer_id
- *
- * One probe of the alias index with the query's own snapshot, so a cursor
- * keeps the answer it was opened with and a rolled back merge is never seen.
- */
-Datum
-cdp_customer_id(PG_FUNCTION_ARGS)
-{
-	int64		profile_id = PG_GETARG_INT64(0);
-	CdpProbe   *aliases;
-	TupleTableSlot *slot;
-	bool		isnull;
-
-	aliases = cdp_probe_open("profile_alias", "profile_alias_pkey");
-	slot = cdp_probe_int8(aliases, profile_id);
-	if (slot != NULL)
-		profile_id = DatumGetInt64(slot_getattr(slot, cdp_probe_column(aliases, "customer_id"), &isnull));
-	cdp_probe_close(aliases);
-	PG_RETURN_INT64(profile_id);
 }
 
 /* cdp._normalize(kind, value) -> text, NULL when there is no comparable form */

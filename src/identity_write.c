@@ -1,7 +1,7 @@
 /*
  * identity_write.c
  *	  What a batch of sightings leaves behind: identifiers and profiles,
- *	  evidence, last sightings, traits; and the locks on who merges.
+ *	  evidence, last sightings, traits; and the locks on who changes.
  *
  * Page: doc/identity.md.  Tests: test/sql/identity.sql.
  */
@@ -13,7 +13,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 static Datum
@@ -30,7 +29,10 @@ compare_new(const void *x, const void *y)
 	const IdNode *b = *(IdNode *const *) y;
 	int			cmp = strcmp(a->kind, b->kind);
 
-	return cmp != 0 ? cmp : strcmp(a->value, b->value);
+	if (cmp == 0)
+		cmp = strcmp(a->value, b->value);
+	/* incarnations of one value, the older first */
+	return cmp != 0 ? cmp : a < b ? -1 : 1;
 }
 
 /* A profile is born with its first identifier. */
@@ -38,32 +40,67 @@ static void
 write_profiles(IdNode **fresh, int n)
 {
 	static SPIPlanPtr plan = NULL;
-	static const char *const names[2] = {"profile_id", "first_at"};
+	static const char *const names[2] = {"profile_id", "born_at"};
 	static const Oid types[2] = {INT8OID, TIMESTAMPTZOID};
 	static const bool nulls[2] = {false, false};
-	CdpRows    *rows = cdp_rows_open("new_profile", 2, names, types);
+	CdpRows    *rows = NULL;
 
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[2];
 
-		if (fresh[i]->identifier_id == 0)
+		if (!fresh[i]->founds_profile)
 			continue;
+		if (rows == NULL)
+			rows = cdp_rows_open("new_profile", 2, names, types);
 		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(fresh[i]->profile_id);
-		values[1] = TimestampTzGetDatum(fresh[i]->first_at);
+		values[1] = TimestampTzGetDatum(fresh[i]->born_at);
 		cdp_rows_put(rows, values, nulls);
 	}
+	if (rows == NULL)
+		return;
 	cdp_rows_publish(rows);
-	/* an identifier may also have joined a profile that exists */
 	cdp_plan_generic(&plan,
 					 "INSERT INTO cdp.profile (profile_id, created_at)"
-					 " SELECT profile_id, min(first_at) FROM new_profile"
-					 " GROUP BY profile_id ORDER BY profile_id"
-					 " ON CONFLICT DO NOTHING",
+					 " SELECT profile_id, born_at FROM new_profile ORDER BY profile_id",
 					 0, NULL);
 	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write profiles");
+	cdp_rows_close(rows);
+}
+
+/* Rows of recycled identifiers become history; their customers are locked. */
+static void
+close_identifiers(Batch *b)
+{
+	static SPIPlanPtr plan = NULL;
+	static const char *const names[2] = {"id", "at"};
+	static const Oid types[2] = {INT8OID, TIMESTAMPTZOID};
+	static const bool nulls[2] = {false, false};
+	CdpRows    *rows = NULL;
+
+	for (int i = 0; i < b->nnodes; i++)
+	{
+		Datum		values[2];
+
+		if (b->nodes[i].closed_at == 0 || b->nodes[i].is_new)
+			continue;
+		if (rows == NULL)
+			rows = cdp_rows_open("recycled", 2, names, types);
+		cdp_rows_start(rows);
+		values[0] = Int64GetDatum(b->nodes[i].identifier_id);
+		values[1] = TimestampTzGetDatum(b->nodes[i].closed_at);
+		cdp_rows_put(rows, values, nulls);
+	}
+	if (rows == NULL)
+		return;
+	cdp_rows_publish(rows);
+	cdp_plan_generic(&plan,
+					 "UPDATE cdp.identifier i SET valid_to = r.at FROM recycled r WHERE i.identifier_id = r.id",
+					 0, NULL);
+	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not close recycled identifiers");
 	cdp_rows_close(rows);
 }
 
@@ -76,124 +113,107 @@ bool
 cdp_write_identifiers(Batch *b)
 {
 	static SPIPlanPtr plan = NULL;
-	static const char *const names[6] = {"kind", "value", "profile_id", "first_at", "seen_at", "source"};
-	static const Oid types[6] = {TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
+	static const char *const names[7] = {"kind", "value", "profile_id", "first_at", "seen_at", "source", "closed_at"};
+	static const Oid types[7] = {TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID};
 	IdNode	  **fresh = palloc(sizeof(IdNode *) * b->nnew);
-	CdpRows    *rows = cdp_rows_open("new_identifier", 6, names, types);
+	CdpRows    *rows;
 	int			n = 0;
 	int			next = 0;
-	bool		complete;
 
+	close_identifiers(b);
 	for (int i = 0; i < b->nnodes; i++)
 	{
 		if (b->nodes[i].is_new)
 			fresh[n++] = &b->nodes[i];
 	}
+	Assert(n == b->nnew);
 	qsort(fresh, n, sizeof(IdNode *), compare_new);
+	rows = cdp_rows_open("new_identifier", 7, names, types);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[6];
-		bool		nulls[6] = {false, false, false, false, false, false};
+		Datum		values[7];
+		bool		nulls[7] = {false, false, false, false, false, false, false};
 
 		cdp_rows_start(rows);
 		values[0] = CStringGetTextDatum(fresh[i]->kind);
 		values[1] = CStringGetTextDatum(fresh[i]->value);
 		values[2] = Int64GetDatum(fresh[i]->profile_id);
-		values[3] = TimestampTzGetDatum(fresh[i]->first_at);
-		values[4] = TimestampTzGetDatum(fresh[i]->seen_at);
+		values[3] = TimestampTzGetDatum(fresh[i]->first_now);
+		values[4] = TimestampTzGetDatum(fresh[i]->last_now);
 		values[5] = text_or_null(fresh[i]->source, &nulls[5]);
+		values[6] = TimestampTzGetDatum(fresh[i]->closed_at);
+		nulls[6] = fresh[i]->closed_at == 0;
 		cdp_rows_put(rows, values, nulls);
 	}
 	cdp_rows_publish(rows);
 	cdp_plan_generic(&plan,
-					 "INSERT INTO cdp.identifier (kind, value, profile_id, first_seen, last_seen, source)"
-					 " SELECT kind, value, profile_id, first_at, seen_at, source FROM new_identifier"
+					 "INSERT INTO cdp.identifier (kind, value, profile_id, first_seen, last_seen, source, valid_to)"
+					 " SELECT kind, value, profile_id, first_at, seen_at, source, closed_at FROM new_identifier"
 					 " ON CONFLICT (kind, value) WHERE valid_to IS NULL DO NOTHING"
-					 " RETURNING identifier_id, kind, value",
+					 " RETURNING identifier_id",
 					 0, NULL);
 	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "could not write identifiers");
 	cdp_rows_close(rows);
-	complete = SPI_processed == (uint64) n;
-	/* the answer comes in the order of the rows */
-	for (uint64 i = 0; i < SPI_processed; i++)
+	if (SPI_processed != (uint64) n)
+		return false;
+	/* all came back, in the order of the rows */
+	for (next = 0; next < n; next++)
 	{
-		HeapTuple	tup = SPI_tuptable->vals[i];
-		char	   *kind = SPI_getvalue(tup, SPI_tuptable->tupdesc, 2);
-		char	   *value = SPI_getvalue(tup, SPI_tuptable->tupdesc, 3);
 		bool		isnull;
 
-		while (next < n && (strcmp(fresh[next]->value, value) != 0 || strcmp(fresh[next]->kind, kind) != 0))
-			next++;
-		if (next == n)
-			elog(ERROR, "an identifier came back that was not written");
-		fresh[next++]->identifier_id = DatumGetInt64(SPI_getbinval(tup, SPI_tuptable->tupdesc, 1, &isnull));
+		fresh[next]->identifier_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[next], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	write_profiles(fresh, n);
-	return complete;
+	return true;
 }
 
-static int
-compare_int64(const void *x, const void *y)
+static Datum
+id_array(const int64 *ids, int n)
 {
-	int64		a = *(const int64 *) x;
-	int64		b = *(const int64 *) y;
+	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
 
-	return a < b ? -1 : a > b;
+	for (int i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 }
 
 /*
- * Lock the profile rows of the customers that merge, ascending, and see
- * whether they are still customers.  FOR NO KEY UPDATE, so that nobody who
- * only refers to a profile has to wait.
- *
- * When they are not, the locks are given back before we look again: whom
- * they belong to now may have a smaller id, and whoever locks downwards
- * deadlocks.  Only a subtransaction can give row locks back.
+ * FOR NO KEY UPDATE, so that nobody who only refers to a profile has to
+ * wait; ascending, so that nobody deadlocks.
  */
-bool
-cdp_lock_customers(Batch *b)
+void
+cdp_lock_profiles(const int64 *ids, int n)
 {
-	static SPIPlanPtr lock_plan = NULL;
-	static SPIPlanPtr alias_plan = NULL;
+	static SPIPlanPtr plan = NULL;
 	static const Oid types[1] = {INT8ARRAYOID};
-	int64	   *ids = palloc(sizeof(int64) * b->nmerges * 2);
-	Datum	   *datums = palloc(sizeof(Datum) * b->nmerges * 2);
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Datum		args[1];
-	Snapshot	latest;
-	bool		changed;
-	int			n = 0;
+	Datum		arg = id_array(ids, n);
 
-	for (int i = 0; i < b->nmerges; i++)
-	{
-		ids[n++] = b->merges[i].winner;
-		ids[n++] = b->merges[i].loser;
-	}
-	qsort(ids, n, sizeof(int64), compare_int64);
-	for (int i = 0; i < n; i++)
-		datums[i] = Int64GetDatum(ids[i]);
-	args[0] = PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	cdp_plan(&lock_plan,
-			 "SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE",
-			 1, types);
-	if (SPI_execute_plan(lock_plan, args, NULL, false, 0) != SPI_OK_SELECT)
+	cdp_plan_custom(&plan,
+					"SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE",
+					1, types);
+	if (SPI_execute_plan(plan, &arg, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not lock customers");
 	SPI_freetuptable(SPI_tuptable);
+}
 
-	/*
-	 * The latest snapshot, also where the transaction has an older one: who
-	 * held the locks before us is done, and his merge must not be undone by
-	 * ours.
-	 */
-	cdp_plan(&alias_plan, "SELECT 1 FROM cdp.profile_alias WHERE profile_id = ANY ($1) LIMIT 1", 1, types);
+/*
+ * The latest snapshot, also where the transaction has an older one: who held
+ * the locks before us is done, and his merge must not be undone by ours.
+ */
+bool
+cdp_are_customers(const int64 *ids, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	Datum		arg = id_array(ids, n);
+	Snapshot	latest;
+	bool		changed;
+
+	cdp_plan_custom(&plan, "SELECT 1 FROM cdp.profile_alias WHERE profile_id = ANY ($1) LIMIT 1", 1, types);
 	latest = RegisterSnapshot(GetLatestSnapshot());
-	if (SPI_execute_snapshot(alias_plan, args, NULL, latest, InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_snapshot(plan, &arg, NULL, latest, InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read aliases");
 	UnregisterSnapshot(latest);
 	changed = SPI_processed > 0;
@@ -203,51 +223,47 @@ cdp_lock_customers(Batch *b)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access: these customers were merged concurrently"),
 				 errhint("Retry the transaction.")));
-	if (changed)
-		RollbackAndReleaseCurrentSubTransaction();
-	else
-		ReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	return !changed;
 }
 
-/*
- * The evidence: pairs of identifiers of different profiles that were seen
- * together.  A pair that is known costs a probe and no write.
- */
-void
-cdp_write_links(Batch *b)
+/* new evidence */
+static void
+insert_links(Batch *b, bool refused)
 {
 	static SPIPlanPtr plan = NULL;
-	static const char *const names[5] = {"a", "b", "rule", "source", "at"};
-	static const Oid types[5] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	CdpRows    *rows = cdp_rows_open("pair", 5, names, types);
+	static const char *const names[7] = {"a", "b", "rule", "source", "at", "merge_id", "refusal"};
+	static const Oid types[7] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID};
+	CdpRows    *rows = NULL;
 
 	for (int i = 0; i < b->npairs; i++)
 	{
 		Pair	   *p = &b->pairs[i];
 		IdNode	   *x = &b->nodes[p->a];
 		IdNode	   *y = &b->nodes[p->b];
-		Datum		values[5];
-		bool		nulls[5] = {false, false, false, false, false};
+		Datum		values[7];
+		bool		nulls[7] = {false, false, false, false, false, false, false};
 
+		if (p->link_id != 0 || (p->refusal != NULL) != refused)
+			continue;
+		if (rows == NULL)
+			rows = cdp_rows_open("pair", 7, names, types);
 		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(Min(x->identifier_id, y->identifier_id));
 		values[1] = Int64GetDatum(Max(x->identifier_id, y->identifier_id));
-		values[2] = CStringGetTextDatum(psprintf("%s+%s", cdp_is_stronger(x, y) ? x->kind : y->kind,
-												 cdp_is_stronger(x, y) ? y->kind : x->kind));
+		values[2] = CStringGetTextDatum(cdp_pair_rule(x, y));
 		values[3] = text_or_null(p->source, &nulls[3]);
 		values[4] = TimestampTzGetDatum(p->occurred_at);
+		nulls[5] = p->merge < 0;
+		values[5] = nulls[5] ? (Datum) 0 : Int64GetDatum(b->merges[p->merge].merge_id);
+		values[6] = text_or_null(p->refusal, &nulls[6]);
 		cdp_rows_put(rows, values, nulls);
 	}
+	if (rows == NULL)
+		return;
 	cdp_rows_publish(rows);
 	cdp_plan_generic(&plan,
-					 "INSERT INTO cdp.identity_link (identifier_a, identifier_b, rule, source, occurred_at)"
-					 " SELECT DISTINCT ON (p.a, p.b) p.a, p.b, p.rule, p.source, p.at FROM pair p"
-					 " WHERE NOT EXISTS (SELECT FROM cdp.identity_link l WHERE l.identifier_a = p.a"
-					 "  AND l.identifier_b = p.b AND l.relation = 'same' AND l.revoked_at IS NULL)"
-					 " ORDER BY p.a, p.b, p.at, p.source"
+					 "INSERT INTO cdp.identity_link (identifier_a, identifier_b, rule, source, occurred_at, merge_id, refusal)"
+					 " SELECT p.a, p.b, p.rule, p.source, p.at, p.merge_id, p.refusal FROM pair p ORDER BY p.a, p.b"
 					 " ON CONFLICT DO NOTHING",
 					 0, NULL);
 	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_INSERT)
@@ -255,29 +271,86 @@ cdp_write_links(Batch *b)
 	cdp_rows_close(rows);
 }
 
-/* Sightings newer than the last one written, at most once per resolution. */
+/* known evidence that is followed at last, caused a merge, or was seen earlier than known */
+static void
+update_links(Batch *b, bool refused)
+{
+	static SPIPlanPtr plan = NULL;
+	static const char *const names[4] = {"id", "at", "merge_id", "refusal"};
+	static const Oid types[4] = {INT8OID, TIMESTAMPTZOID, INT8OID, TEXTOID};
+	CdpRows    *rows = NULL;
+
+	for (int i = 0; i < b->npairs; i++)
+	{
+		Pair	   *p = &b->pairs[i];
+		Datum		values[4];
+		bool		nulls[4] = {false, false, false, false};
+
+		if (p->link_id == 0 || (p->refusal != NULL) != refused ||
+			(p->occurred_at == p->was_at && p->merge < 0 && (p->refusal != NULL) == (p->was_refused != NULL)))
+			continue;
+		if (rows == NULL)
+			rows = cdp_rows_open("pair", 4, names, types);
+		cdp_rows_start(rows);
+		values[0] = Int64GetDatum(p->link_id);
+		values[1] = TimestampTzGetDatum(p->occurred_at);
+		nulls[2] = p->merge < 0;
+		values[2] = nulls[2] ? (Datum) 0 : Int64GetDatum(b->merges[p->merge].merge_id);
+		values[3] = text_or_null(p->refusal, &nulls[3]);
+		cdp_rows_put(rows, values, nulls);
+	}
+	if (rows == NULL)
+		return;
+	cdp_rows_publish(rows);
+	/* a refused one is nobody's to wait for: whoever holds it judges it anew; and who has judged it since, stays right */
+	cdp_plan_generic(&plan,
+					 "WITH free AS (SELECT l.link_id, p.at, p.merge_id, p.refusal FROM pair p"
+					 "  JOIN cdp.identity_link l ON l.link_id = p.id"
+					 "  WHERE p.refusal IS NULL OR l.refusal IS NOT NULL ORDER BY l.link_id FOR NO KEY UPDATE OF l SKIP LOCKED)"
+					 " UPDATE cdp.identity_link l SET occurred_at = least(l.occurred_at, f.at),"
+					 "  merge_id = coalesce(f.merge_id, l.merge_id), refusal = f.refusal"
+					 " FROM free f WHERE l.link_id = f.link_id",
+					 0, NULL);
+	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update evidence");
+	cdp_rows_close(rows);
+}
+
+/*
+ * The evidence.  What is followed is written under the locks of the
+ * customers it holds together, what is refused afterwards, without any.
+ */
+void
+cdp_write_links(Batch *b, bool refused)
+{
+	insert_links(b, refused);
+	update_links(b, refused);
+}
+
+/* Sightings that the simulation found worth writing: newer by the resolution, or older than the first. */
 void
 cdp_write_last_seen(Batch *b)
 {
 	static SPIPlanPtr plan = NULL;
-	static const char *const names[2] = {"id", "at"};
-	static const Oid types[2] = {INT8OID, TIMESTAMPTZOID};
-	static const bool nulls[2] = {false, false};
-	int64		resolution = (int64) cdp_last_seen_resolution * USECS_PER_SEC;
+	static const char *const names[3] = {"id", "first_at", "last_at"};
+	static const Oid types[3] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	static const bool nulls[3] = {false, false, false};
 	CdpRows    *rows = NULL;
 
 	for (int i = 0; i < b->nnodes; i++)
 	{
 		IdNode	   *node = &b->nodes[i];
-		Datum		values[2];
+		Datum		values[3];
 
-		if (node->is_new || node->identifier_id == 0 || node->seen_at <= node->last_seen + resolution)
+		if (node->is_new || node->identifier_id == 0 ||
+			(node->last_now == node->last_seen && node->first_now == node->first_seen))
 			continue;
 		if (rows == NULL)
-			rows = cdp_rows_open("seen", 2, names, types);
+			rows = cdp_rows_open("seen", 3, names, types);
 		cdp_rows_start(rows);
 		values[0] = Int64GetDatum(node->identifier_id);
-		values[1] = TimestampTzGetDatum(node->seen_at);
+		values[1] = TimestampTzGetDatum(node->first_now);
+		values[2] = TimestampTzGetDatum(node->last_now);
 		cdp_rows_put(rows, values, nulls);
 	}
 	if (rows == NULL)
@@ -285,10 +358,12 @@ cdp_write_last_seen(Batch *b)
 	cdp_rows_publish(rows);
 	/* whoever holds the row is writing the same thing: never wait for it */
 	cdp_plan_generic(&plan,
-					 "WITH free AS (SELECT i.identifier_id, s.at FROM seen s"
-					 "  JOIN cdp.identifier i ON i.identifier_id = s.id WHERE i.last_seen < s.at"
+					 "WITH free AS (SELECT i.identifier_id, s.first_at, s.last_at FROM seen s"
+					 "  JOIN cdp.identifier i ON i.identifier_id = s.id"
 					 "  FOR NO KEY UPDATE OF i SKIP LOCKED)"
-					 " UPDATE cdp.identifier i SET last_seen = f.at FROM free f WHERE i.identifier_id = f.identifier_id",
+					 " UPDATE cdp.identifier i SET first_seen = least(i.first_seen, f.first_at),"
+					 "  last_seen = greatest(i.last_seen, f.last_at)"
+					 " FROM free f WHERE i.identifier_id = f.identifier_id",
 					 0, NULL);
 	if (SPI_execute_plan(plan, NULL, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not write the last sighting");

@@ -12,7 +12,9 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -33,14 +35,21 @@ cdp_probe_open(const char *table, const char *index)
 	CdpProbe   *p = palloc(sizeof(CdpProbe));
 	Oid			relid = cdp_relation(table);
 	Oid			indexid = cdp_relation(index);
+	bool		found = OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
+		OidIsValid(indexid) && get_rel_relkind(indexid) == RELKIND_INDEX;
 
-	if (!OidIsValid(relid) || !OidIsValid(indexid))
+	/* their owner may have put anything there */
+	if (found)
+	{
+		p->table = table_open(relid, AccessShareLock);
+		p->index = index_open(indexid, AccessShareLock);
+		found = p->index->rd_index->indrelid == relid;
+	}
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table cdp.%s or its index cdp.%s is missing", table, index),
 				 errhint("CALL cdp.migrate(); repairs what is missing.")));
-	p->table = table_open(relid, AccessShareLock);
-	p->index = index_open(indexid, AccessShareLock);
 	p->nkeys = IndexRelationGetNumberOfKeyAttributes(p->index);
 	p->slot = table_slot_create(p->table, NULL);
 	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
@@ -65,7 +74,7 @@ fetch(CdpProbe *p, ScanKey keys, int n)
 {
 	Assert(n == p->nkeys);
 	index_rescan(p->scan, keys, n, NULL, 0);
-	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+	return cdp_probe_next(p);
 }
 
 TupleTableSlot *
@@ -78,6 +87,12 @@ cdp_probe_int8(CdpProbe *p, int64 key)
 }
 
 TupleTableSlot *
+cdp_probe_next(CdpProbe *p)
+{
+	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+}
+
+TupleTableSlot *
 cdp_probe_text2(CdpProbe *p, Datum key1, Datum key2)
 {
 	ScanKeyData keys[2];
@@ -87,6 +102,27 @@ cdp_probe_text2(CdpProbe *p, Datum key1, Datum key2)
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
 						   p->index->rd_indcollation[1], F_TEXTEQ, key2);
 	return fetch(p, keys, 2);
+}
+
+TupleTableSlot *
+cdp_probe_pair(CdpProbe *p, int64 key1, int64 key2, const char *key3)
+{
+	ScanKeyData keys[3];
+	TupleTableSlot *slot;
+	text	   *t = NULL;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key1));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key2));
+	if (key3 != NULL)
+	{
+		t = cstring_to_text(key3);
+		ScanKeyEntryInitialize(&keys[2], 0, 3, BTEqualStrategyNumber, InvalidOid,
+							   p->index->rd_indcollation[2], F_TEXTEQ, PointerGetDatum(t));
+	}
+	slot = fetch(p, keys, t ? 3 : 2);
+	if (t != NULL)
+		pfree(t);
+	return slot;
 }
 
 void

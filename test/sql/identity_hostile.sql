@@ -6,20 +6,21 @@ DROP SCHEMA IF EXISTS cdp CASCADE;
 CREATE EXTENSION customer_cdp;
 CALL cdp.migrate();
 CREATE SCHEMA n;
-CREATE FUNCTION n.ok(t text) RETURNS text LANGUAGE sql AS 'SELECT upper(t)';
-CREATE FUNCTION n.refuses(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '22023'; END $$;
-CREATE FUNCTION n.fails(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it fails'; END $$;
-CREATE FUNCTION n.nothing(t text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
-CREATE FUNCTION n.empty(t text) RETURNS text LANGUAGE sql AS $$ SELECT '' $$;
-CREATE FUNCTION n.huge(t text) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', 1000000) $$;
-CREATE FUNCTION n.loops(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN LOOP PERFORM 1; END LOOP; END $$;
-CREATE FUNCTION n.rules(t text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION n.ok(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper(t)';
+CREATE FUNCTION n.refuses(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '22023'; END $$;
+CREATE FUNCTION n.fails(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE EXCEPTION 'it fails'; END $$;
+CREATE FUNCTION n.nothing(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT NULL::text';
+CREATE FUNCTION n.empty(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '' $$;
+CREATE FUNCTION n.huge(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT repeat('x', 1000000) $$;
+CREATE FUNCTION n.loops(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN LOOP PERFORM 1; END LOOP; END $$;
+CREATE FUNCTION n.change(t text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE cdp.identifier_kind SET priority = priority WHERE kind = 'k_ok';
 	PERFORM cdp.resolve('k_ok', t);
 	RETURN t;
 END $$;
-CREATE FUNCTION n.path(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', 'n', false); RETURN t; END $$;
+CREATE FUNCTION n.rules(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN n.change(t); END $$;
+CREATE FUNCTION n.path(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM set_config('search_path', 'n', false); RETURN t; END $$;
 INSERT INTO cdp.identifier_kind (kind, priority, normalizer)
 	SELECT 'k_' || f, 50, 'n.' || f FROM unnest('{ok,refuses,fails,nothing,empty,huge,loops,rules,path}'::text[]) f;
 \t on
@@ -54,7 +55,7 @@ DROP FUNCTION n.ok(text);
 CREATE AGGREGATE n.ok(text) (SFUNC = textcat, STYPE = text);
 SELECT cdp.identify('{"k_ok": "a"}');
 DROP AGGREGATE n.ok(text);
-CREATE FUNCTION n.ok(t text) RETURNS text LANGUAGE sql AS 'SELECT upper(t)';
+CREATE FUNCTION n.ok(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper(t)';
 SELECT cdp.identify('{"k_ok": "a"}') IS NOT NULL;
 \t off
 DROP SCHEMA n CASCADE;

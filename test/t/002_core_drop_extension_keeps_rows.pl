@@ -39,7 +39,7 @@ cdp_works($node, $db, q{INSERT INTO shop_order VALUES (100, 's1', '2026-03-01Z',
 
 # what the cascade does not take may be lost too
 $node->safe_psql($db, q{DROP INDEX cdp.event_profile; DROP INDEX cdp.identifier_live; ALTER TABLE cdp.profile ALTER traits DROP DEFAULT;
-	DROP VIEW cdp.customer CASCADE; ALTER TABLE cdp.profile_alias DROP CONSTRAINT profile_alias_check});
+	DROP VIEW IF EXISTS cdp.customer CASCADE; ALTER TABLE cdp.profile_alias DROP CONSTRAINT profile_alias_check});
 
 cdp_works($node, $db, 'CREATE EXTENSION customer_cdp; CALL cdp.migrate()', 'CREATE EXTENSION and migrate() run');
 cdp_same(cdp_sums($node, $db), $rows, '... every table has its rows');

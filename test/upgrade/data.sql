@@ -7,3 +7,4 @@ SELECT count(cdp.identify(jsonb_build_object('anonymous_id', 'c-' || i, 'member_
 SELECT sum(cdp.track_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('anonymous_id', 'c-' || i),
 	'name', 'Page Viewed', 'message_id', i || '/' || n, 'occurred_at', cdp.now() - n * interval '17 days', 'properties', jsonb_build_object('n', n)))
 	FROM generate_series(1, 50) i))) FROM generate_series(1, 10) n;
+INSERT INTO cdp.survivorship (trait, strategy, sources) VALUES ('name', 'source_rank', '{crm,shop}'), ('*', 'newest', NULL);

@@ -17,7 +17,8 @@ sub patient
 {
 	for (1 .. 600)
 	{
-		my ($rc, $out) = $node->psql('postgres', $_[0]);
+		# psql that finds no server may be gone before it is written to
+		my ($rc, $out) = eval { $node->psql('postgres', $_[0]) };
 		return $out if defined $rc && $rc == 0;
 		sleep 0.1;
 	}

@@ -7,9 +7,10 @@ CREATE OR REPLACE FUNCTION cdp.merge_customers(winner bigint, loser bigint, reas
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_merge_customers';
 COMMENT ON FUNCTION cdp.merge_customers(bigint, bigint, text, boolean) IS 'Makes two customers one and answers its id, which is the winner''s. winner, loser: any id that ever was theirs; when they are one already nothing is written. reason: why, for cdp.merge_log; NULL: none. override_limits: also when a limit of a kind or the size of a customer forbids it; a re-check then lets it be. Writes a link of rule manual between the strongest identifiers of both. Errors: LC102 a limit or an earlier unmerge forbids it, the detail says which; 22004 NULL id; 22023 unknown id, or twice the same; 55000 a side without identifier; 40001; 25006.';
 
-CREATE OR REPLACE FUNCTION cdp._merge_match(left_id bigint, right_id bigint, rule text, weight float8, source text, reason text) RETURNS boolean
+CREATE OR REPLACE FUNCTION cdp._merge_match(left_id bigint, right_id bigint, rule text, weight float8, source text, reason text,
+	identifier_a bigint DEFAULT NULL, identifier_b bigint DEFAULT NULL) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_merge_match';
-COMMENT ON FUNCTION cdp._merge_match(bigint, bigint, text, float8, text, text) IS 'internal: merge_customers for evidence that was weighed; the older id stays; false, and noted as refused evidence, when a limit or a judgement forbids it';
+COMMENT ON FUNCTION cdp._merge_match(bigint, bigint, text, float8, text, text, bigint, bigint) IS 'internal: merge_customers for evidence that was weighed, between two identifiers of theirs (NULL: the strongest); the older id stays; false, and noted as refused evidence, when a limit or a judgement forbids it';
 
 CREATE OR REPLACE FUNCTION cdp.preview_merge(a bigint, b bigint, OUT allowed boolean, OUT violations jsonb, OUT profiles bigint,
 	OUT identifiers bigint)

@@ -110,31 +110,36 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION cdp._match_decided() IS 'internal: pairs of customers of whom it is decided whether they are one, by the ids of now; never proposed again';
 
-CREATE OR REPLACE FUNCTION cdp._match_link(left_id bigint, right_id bigint, relation text, model text, weight float8, source text, reason text)
-	RETURNS boolean
+CREATE OR REPLACE FUNCTION cdp._match_identifiers(customer_ids bigint[]) RETURNS TABLE (customer_id bigint, identifier_id bigint)
+	LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT DISTINCT ON (c.given) c.given, i.identifier_id
+	FROM (SELECT DISTINCT u.id AS given, cdp.customer_id(u.id) AS id FROM unnest(_match_identifiers.customer_ids) u(id)) c
+	CROSS JOIN LATERAL (SELECT c.id AS profile_id UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = c.id) p
+	JOIN cdp.identifier i ON i.profile_id = p.profile_id
+	JOIN cdp.identifier_kind k ON k.kind = i.kind
+	ORDER BY c.given, i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id;
+END;
+COMMENT ON FUNCTION cdp._match_identifiers(bigint[]) IS 'internal: the strongest identifier of each customer, live ones first, to which evidence about him is tied; no row for one who has none';
+
+CREATE OR REPLACE FUNCTION cdp._match_link(left_id bigint, right_id bigint, identifiers bigint[], relation text, model text, weight float8,
+	source text, reason text) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
--- The one place where matching touches identity: evidence between the strongest identifiers of both sides, and for
--- 'same' the merge.  Answers false when a limit or an apart forbids it.
-DECLARE
-	a bigint;
-	b bigint;
+-- The one place where matching touches identity: evidence between the strongest identifiers that both sides had, and
+-- for 'same' the merge.  Answers false when a limit or an apart forbids it.
 BEGIN
-	IF relation = 'same' THEN
-		RETURN cdp._merge_match(left_id, right_id, 'match:' || model, weight, source, reason);
+	IF relation = 'same' AND cdp.customer_id(left_id) <> cdp.customer_id(right_id) THEN
+		RETURN cdp._merge_match(cdp.customer_id(left_id), cdp.customer_id(right_id), 'match:' || model, weight, source, reason, identifiers[1], identifiers[2]);
 	END IF;
-	SELECT i.identifier_id INTO a FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
-		WHERE i.profile_id = ANY (cdp._profiles_of(left_id)) ORDER BY i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id LIMIT 1;
-	SELECT i.identifier_id INTO b FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
-		WHERE i.profile_id = ANY (cdp._profiles_of(right_id)) ORDER BY i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id LIMIT 1;
-	IF a IS NOT NULL AND b IS NOT NULL THEN
-		INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, weight, source, occurred_at)
-		VALUES (least(a, b), greatest(a, b), relation, 'match:' || model, weight, source, cdp.now())
-		ON CONFLICT DO NOTHING;
-	END IF;
+	-- same also when other evidence has made them one already: it holds when the other is taken back
+	INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, weight, source, occurred_at)
+	SELECT least(identifiers[1], identifiers[2]), greatest(identifiers[1], identifiers[2]), relation, 'match:' || model, weight, source, cdp.now()
+	WHERE identifiers[1] <> identifiers[2]
+	ON CONFLICT DO NOTHING;
 	RETURN true;
 END $$;
-COMMENT ON FUNCTION cdp._match_link(bigint, bigint, text, text, float8, text, text) IS 'internal: writes evidence of a match (same, apart, household) and merges for same; false: a limit or an apart forbids it';
+COMMENT ON FUNCTION cdp._match_link(bigint, bigint, bigint[], text, text, float8, text, text) IS 'internal: writes evidence of a match (same, apart, household) between two identifiers and merges for same; false: a limit or an apart forbids it';
 
 CREATE OR REPLACE FUNCTION cdp._match_write(model text, fitted jsonb, left_ids bigint[], right_ids bigint[], weights float8[],
 	probabilities float8[], level_texts text[], zones text[]) RETURNS TABLE (ord bigint)
@@ -152,12 +157,19 @@ BEGIN
 		ORDER BY f.profile_id FOR NO KEY UPDATE;
 	UPDATE cdp.match_model m SET fitted = _match_write.fitted WHERE m.name = model AND m.fitted IS NULL;
 	-- now that nobody can decide otherwise
-	FOR p IN SELECT u.* FROM unnest(left_ids, right_ids, weights, zones) WITH ORDINALITY u(l, r, weight, zone, ord)
+	FOR p IN
+		WITH side AS MATERIALIZED (
+			SELECT m.customer_id, m.identifier_id FROM cdp._match_identifiers(
+				ARRAY(SELECT unnest(ARRAY[u.l, u.r]) FROM unnest(left_ids, right_ids, zones) u(l, r, zone) WHERE u.zone = 'auto')) m)
+		SELECT u.l, u.r, u.weight, u.ord, ARRAY[a.identifier_id, b.identifier_id] AS identifiers
+		FROM unnest(left_ids, right_ids, weights, zones) WITH ORDINALITY u(l, r, weight, zone, ord)
 		CROSS JOIN LATERAL (SELECT cdp.customer_id(u.l) AS l, cdp.customer_id(u.r) AS r) i
+		LEFT JOIN side a ON a.customer_id = u.l
+		LEFT JOIN side b ON b.customer_id = u.r
 		WHERE u.zone = 'auto' AND NOT EXISTS (SELECT FROM cdp._match_decided() d WHERE (d.left_id, d.right_id) = (least(i.l, i.r), greatest(i.l, i.r)))
 		ORDER BY u.ord
 	LOOP
-		IF NOT cdp._match_link(p.l, p.r, 'same', model, p.weight, NULL, 'match:' || model) THEN
+		IF NOT cdp._match_link(p.l, p.r, p.identifiers, 'same', model, p.weight, NULL, 'match:' || model) THEN
 			refused := refused || p.ord;
 		END IF;
 	END LOOP;
@@ -235,7 +247,8 @@ BEGIN
 		RAISE EXCEPTION 'the two of candidate % are one customer already', candidate_id USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'cdp.unmerge_customer() takes them apart.';
 	END IF;
-	IF ids[1] <> ids[2] AND NOT cdp._match_link(ids[1], ids[2], decision, c.model, c.weight, 'review', coalesce(note, 'match:' || c.model)) THEN
+	IF ids[1] <> ids[2] AND NOT cdp._match_link(ids[1], ids[2],
+		ARRAY(SELECT m.identifier_id FROM cdp._match_identifiers(ids) m), decision, c.model, c.weight, 'review', coalesce(note, 'match:' || c.model)) THEN
 		decision := 'refused';
 	END IF;
 	UPDATE cdp.match_candidate m SET status = decision, decided_by = session_user, decided_at = cdp.now(), note = coalesce(decide_match.note, m.note)

@@ -145,6 +145,7 @@ typedef struct Judgement
 	const char *source;			/* or NULL */
 	const char *reason;			/* or NULL */
 	bool		override_limits;
+	int64		identifiers[2];		/* between which the evidence is, 0: the strongest of both */
 } Judgement;
 
 static Datum
@@ -231,6 +232,7 @@ merge(Two *two, const Judgement *j, Violations *v, bool log)
 	int			a,
 				b,
 				n;
+	int64		between[2];
 
 	start_violations(v);
 	if (!lock_two(two))
@@ -244,14 +246,16 @@ merge(Two *two, const Judgement *j, Violations *v, bool log)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("customer " INT64_FORMAT " has no identifier", two->ids[a < 0 ? 0 : 1]),
 				 errhint("A merge is evidence between two identifiers; cdp.identify() makes customers that have some.")));
+	between[0] = j->identifiers[0] ? j->identifiers[0] : g->identifiers[a].id;
+	between[1] = j->identifiers[0] ? j->identifiers[1] : g->identifiers[b].id;
 	if (n > 0 && (v->apart || !j->override_limits))
 	{
 		if (log)
-			note_refused(j, v, g->identifiers[a].id, g->identifiers[b].id, two->ids);
+			note_refused(j, v, between[0], between[1], two->ids);
 		cdp_graph_free(g);
 		return false;
 	}
-	write_link(j, g->identifiers[a].id, g->identifiers[b].id,
+	write_link(j, between[0], between[1],
 			   cdp_merge_step(two->ids[0], two->ids[1], j->rule, j->reason), n > 0);
 	cdp_graph_free(g);
 	return true;
@@ -279,8 +283,9 @@ cdp_merge_customers(PG_FUNCTION_ARGS)
 }
 
 /*
- * cdp._merge_match(left, right, rule, weight, source, reason) -> boolean: the
- * older id stays; false, and noted, when a limit or a judgement forbids it
+ * cdp._merge_match(left, right, rule, weight, source, reason, identifier_a,
+ * identifier_b) -> boolean: the older id stays; false, and noted, when a limit
+ * or a judgement forbids it
  */
 Datum
 cdp_merge_match(PG_FUNCTION_ARGS)
@@ -297,6 +302,11 @@ cdp_merge_match(PG_FUNCTION_ARGS)
 		cdp_refuse_null("rule");
 	if (j.weighed)
 		j.weight = PG_GETARG_FLOAT8(3);
+	if (!PG_ARGISNULL(6) && !PG_ARGISNULL(7))
+	{
+		j.identifiers[0] = PG_GETARG_INT64(6);
+		j.identifiers[1] = PG_GETARG_INT64(7);
+	}
 	cdp_begin_write(&verb, "match_profiles");
 	merged = merge(&two, &j, &v, true);
 	cdp_end(&verb);

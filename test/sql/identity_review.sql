@@ -4,7 +4,7 @@ SET client_min_messages = warning;
 DROP SCHEMA IF EXISTS cdp CASCADE;
 CREATE EXTENSION customer_cdp;
 CALL cdp.migrate();
-SET TimeZone = 'UTC';
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD';
 SET cdp.now = '2026-01-01 00:00:00Z';
 SET extra_float_digits = 0;
 
@@ -56,6 +56,9 @@ SELECT a.profile_id, b.profile_id, relation, rule, identity_link.source, revoked
 SELECT cdp.customer_id(44), cdp.customer_id(46), (SELECT count(*) FROM cdp.match_queue) AS open;
 SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.5, 0.5);
 SELECT left_id, right_id, zone FROM cdp.match_profiles('person', dry_run => false);
+-- nor do identifiers that are seen together make one of them
+SELECT cdp.identify('{"member_id": ["m43", "m44"]}') IN (43, 44) AS known;
+SELECT cdp.customer_id(43), cdp.customer_id(44);
 -- also when a side is known by another id meanwhile, and when only the evidence tells
 SET cdp.now = '2026-01-02 00:00:00Z';
 SELECT cdp.identify('{"member_id": ["m7", "m44"]}'), cdp.set_traits(44, '{"name": "王安石", "birthday": "1971-02-20", "city": "临川"}');
@@ -113,6 +116,27 @@ SELECT cdp.decide_match(candidate_id, 'apart') FROM cdp.match_candidate WHERE (l
 SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.9, 0.9, false) WHERE left_id >= 55 ORDER BY 1, 2;
 SELECT profile_id, cdp.customer_id(profile_id) FROM cdp.profile WHERE profile_id >= 55 ORDER BY 1;
 SELECT left_id, right_id, status FROM cdp.match_candidate WHERE left_id >= 55 ORDER BY candidate_id;
+-- three that are one: the third pair is evidence too, for when another is taken back
+SELECT cdp.identify('{"member_id": "m91"}', '{"name": "周邦彦", "birthday": "1956-06-12", "city": "钱塘"}'), cdp.identify('{"member_id": "m92"}', '{"name": "周邦彦", "birthday": "1956-06-12", "city": "钱塘"}'), cdp.identify('{"member_id": "m93"}', '{"name": "周邦彥", "birthday": "1956-06-12", "city": "钱塘"}');
+SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.99, 0.99, false) WHERE left_id >= 58 ORDER BY 1, 2;
+SELECT profile_id, cdp.customer_id(profile_id) FROM cdp.profile WHERE profile_id >= 58 ORDER BY 1;
+SELECT a.profile_id AS a, b.profile_id AS b, relation, rule FROM cdp.identity_link JOIN cdp.identifier a ON a.identifier_id = identifier_a JOIN cdp.identifier b ON b.identifier_id = identifier_b
+	WHERE a.profile_id >= 58 AND rule LIKE 'match:%' ORDER BY 1, 2;
+-- a merge that was taken back is a decision
+SELECT cdp.unmerge_customer(60, 'two people after all');
+SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.5, 0.5) WHERE left_id >= 58;
+-- a limit forbids: not merged but asked, refused when a person says same, and done when the limit is gone
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind = 'member_id';
+SELECT cdp.identify('{"member_id": "m101"}', '{"name": "贺铸", "birthday": "1952-06-12", "city": "卫州"}'), cdp.identify('{"member_id": "m102"}', '{"name": "贺铸", "birthday": "1952-06-12", "city": "卫州"}');
+SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 0.99, 0.99, false) WHERE left_id >= 61;
+SELECT candidate_id AS limited, status FROM cdp.match_candidate WHERE left_id = 61 \gset
+SELECT cdp.decide_match(:limited, 'same'), cdp.customer_id(62);
+SELECT count(*) FROM cdp.match_profiles('person', 0.99, 0.99, false) WHERE left_id >= 61;
+SELECT status, note FROM cdp.match_candidate WHERE candidate_id = :limited;
+UPDATE cdp.identifier_kind SET max_per_customer = NULL WHERE kind = 'member_id';
+SELECT cdp.decide_match(:limited, 'same', 'two cards');
+SELECT cdp.customer_id(62), status, note FROM cdp.match_candidate WHERE candidate_id = :limited;
+SELECT * FROM cdp.verify_identity();
 
 -- what is refused
 CREATE FUNCTION pg_temp.try(call text) RETURNS text LANGUAGE plpgsql AS $$

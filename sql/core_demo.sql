@@ -267,7 +267,6 @@ BEGIN
 		updated_at = greatest(o.ordered_at, o.paid_at, o.shipped_at, o.completed_at, o.cancelled_at, r.at)
 	FROM _cdp_demo_order d LEFT JOIN _cdp_demo_refund r ON r.order_id = d.order_id WHERE o.order_id = d.order_id;
 	UPDATE cdp.sales_order_line l SET updated_at = o.at FROM _cdp_demo_order o WHERE o.order_id = l.order_id;
-	UPDATE cdp.event e SET occurred_at = m.at FROM cdp.merge_log m WHERE e.source = 'cdp' AND e.message_id = 'merge:' || m.merge_id;
 	UPDATE cdp.event SET received_at = occurred_at WHERE source = 'cdp';
 	UPDATE cdp.event_key k SET received_at = e.received_at FROM cdp.event e WHERE e.event_id = k.event_id;
 END $$;

@@ -177,7 +177,9 @@ BEGIN
 	UPDATE cdp.identity_link SET linked_at = occurred_at;
 	UPDATE cdp.merge_log m SET at = greatest(a.created_at, b.created_at)
 	FROM cdp.profile a, cdp.profile b WHERE a.profile_id = m.customer_id AND b.profile_id = m.other_id;
-	UPDATE cdp.merge_refusal SET at = occurred_at WHERE occurred_at IS NOT NULL;
+	UPDATE cdp.event e SET occurred_at = m.at, received_at = m.at FROM cdp.merge_log m
+		WHERE e.source = 'cdp' AND e.name = 'Customer Merged' AND (e.properties ->> 'merge_id')::bigint = m.merge_id;
+	UPDATE cdp.merge_refusal SET at = occurred_at, last_at = occurred_at WHERE occurred_at IS NOT NULL;
 END $$;
 COMMENT ON FUNCTION cdp._demo_identify(int, timestamptz) IS 'internal: third step of load_demo, what the people said of themselves, in the order of time';
 

@@ -110,7 +110,7 @@ PERFORM cdp._ensure_table('identifier_kind', $t$ (
 	priority         int NOT NULL,
 	max_per_customer int CHECK (max_per_customer > 0),
 	max_window       interval CHECK (max_window > '0'),
-	blocked_pattern  text DEFAULT '^[-:. 0]*0[-:. 0]*$',
+	blocked_pattern  text DEFAULT '^[-:. ]*0[-:. ]*0[-:. 0]*$',
 	blocked_values   text[] NOT NULL DEFAULT '{-1,"null",undefined,none,unknown,anonymous,test,n/a,无,未知}',
 	normalizer       text,
 	ttl              interval CHECK (ttl > '0'),
@@ -205,6 +205,7 @@ COMMENT ON COLUMN cdp.identity_link.merge_id IS 'the merge that this evidence ca
 COMMENT ON COLUMN cdp.identity_link.refusal IS 'why the evidence was not followed: limit, customer_too_large, kept_apart; NULL: it was';
 COMMENT ON COLUMN cdp.identity_link.overrides_limits IS 'an operator wants it in spite of the limits; a re-check hears it last and asks none';
 COMMENT ON COLUMN cdp.identity_link.revoked_at IS 'when it was taken back; NULL: it counts';
+COMMENT ON COLUMN cdp.identity_link.revoked_by IS 'who took it back: an unmerge, or cdp.allow_merge()';
 COMMENT ON COLUMN cdp.identity_link.revoked_reason IS 'what the operator said who took it back';
 
 PERFORM cdp._ensure_table('merge_log', $t$ (
@@ -243,7 +244,8 @@ PERFORM cdp._ensure_table('merge_refusal', $t$ (
 	times       bigint NOT NULL DEFAULT 1,
 	last_at     timestamptz NOT NULL DEFAULT cdp.now()
 ) WITH (fillfactor = 70) $t$);
-CREATE INDEX IF NOT EXISTS merge_refusal_same ON cdp.merge_refusal (reason, kind, identifier_id);
+-- of an expression, as no index serves IS NOT DISTINCT FROM: who counts must not read everybody's refusals
+CREATE INDEX IF NOT EXISTS merge_refusal_same ON cdp.merge_refusal (reason, coalesce(identifier_id, 0));
 COMMENT ON TABLE cdp.merge_refusal IS 'Every merge not made and every value dropped, with the reason; never the value. The same refusal is counted in times; who counts never waits, so two who count at once make two rows.';
 COMMENT ON COLUMN cdp.merge_refusal.kind IS 'whose limit forbade it, or the kind of the value dropped';
 COMMENT ON COLUMN cdp.merge_refusal.identifier_id IS 'the identifier that was left out; NULL: a value that is none';

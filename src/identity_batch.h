@@ -1,8 +1,8 @@
 /*
  * identity_batch.h
  *	  A batch of sightings while it is worked off: shared by identity.c,
- *	  identity_parse.c, identity_simulate.c, identity_customer_state.c and
- *	  identity_write.c, by nobody else.
+ *	  identity_parse.c, identity_simulate.c, identity_limit.c,
+ *	  identity_evidence.c, identity_refusal.c and identity_write.c, by nobody else.
  */
 #ifndef CDP_IDENTITY_BATCH_H
 #define CDP_IDENTITY_BATCH_H
@@ -156,6 +156,19 @@ extern bool cdp_is_stronger(const IdNode *a, const IdNode *b);
 
 /* "member_id+phone", the stronger kind first */
 extern const char *cdp_pair_rule(const IdNode *a, const IdNode *b);
+
+/* identity_evidence.c */
+typedef struct CdpEvidence CdpEvidence;
+
+extern CdpEvidence *cdp_evidence_open(Batch *b);
+extern void cdp_evidence_close(CdpEvidence *e);
+/* is the pair known, followed, and no younger than this sighting of it? */
+extern bool cdp_is_known_pair(CdpEvidence *e, int x, int y, TimestampTz at);
+/* two identifiers of one sighting; NULL when the pair was known as it is now */
+extern Pair *cdp_note_pair(CdpEvidence *e, int x, int y, const char *refusal, const CdpSighting *item);
+extern Pair *cdp_noted_pair(CdpEvidence *e, int x, int y);
+/* change 1: a refused pair is new, -1: it is followed at last, 0: it is known; answers its weaker node */
+extern int	cdp_count_refusal(CdpEvidence *e, int x, int y, int change);
 
 /* identity_refusal.c */
 extern void cdp_note_refusal(Batch *b, const char *reason, const char *kind, int node,

@@ -109,6 +109,7 @@ static void
 load_kinds(void)
 {
 	static SPIPlanPtr plan = NULL;
+	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
 	CdpKind    *fresh;
 	uint64		epoch;
@@ -169,6 +170,8 @@ load_kinds(void)
 	nkinds = (int) SPI_processed;
 	kinds_epoch = epoch;
 	SPI_freetuptable(SPI_tuptable);
+	/* SPI leaves its own context behind, which ends with the verb; the caller allocates on */
+	MemoryContextSwitchTo(caller);
 }
 
 const CdpKind *
@@ -330,11 +333,12 @@ matches_pattern(const CdpKind *kind, const char *s, int len)
 	if (kind->blocks_zeros)
 	{
 		int			i = 0;
-		bool		zero = false;
+		int			zeros = 0;
 
+		/* one zero alone may be somebody's number */
 		for (; i < len && strchr("-:. 0", s[i]) != NULL; i++)
-			zero = zero || s[i] == '0';
-		return i == len && zero;
+			zeros += s[i] == '0';
+		return i == len && zeros > 1;
 	}
 	return RE_compile_and_execute(kind->blocked_pattern, unconstify(char *, s), len, REG_ADVANCED,
 								  DEFAULT_COLLATION_OID, 0, NULL);

@@ -29,7 +29,7 @@ typedef struct CdpKind
 
 #define CDP_MAX_VALUE_BYTES		512
 /* sql/identity.sql has it as the default of blocked_pattern */
-#define CDP_ZEROS_PATTERN		"^[-:. 0]*0[-:. 0]*$"
+#define CDP_ZEROS_PATTERN		"^[-:. ]*0[-:. ]*0[-:. 0]*$"
 #define CDP_MAX_IDENTIFIERS		32
 
 /* NULL when there is no such kind; valid until the next call */

@@ -111,8 +111,8 @@ count_one(Batch *b, const Refusal *r)
 						 "UPDATE cdp.merge_refusal m SET times = m.times + $8, last_at = $9, occurred_at = $7,"
 						 " customer_id = coalesce($5, m.customer_id), other_id = coalesce($6, m.other_id)"
 						 " WHERE m.refusal_id = (SELECT s.refusal_id FROM cdp.merge_refusal s"
-						 "  WHERE s.reason = $1 AND s.kind IS NOT DISTINCT FROM $2 AND s.identifier_id IS NOT DISTINCT FROM $3"
-						 "   AND s.source IS NOT DISTINCT FROM $4 LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)",
+						 "  WHERE s.reason = $1 AND coalesce(s.identifier_id, 0) = coalesce($3, 0)"
+						 "   AND s.kind IS NOT DISTINCT FROM $2 AND s.source IS NOT DISTINCT FROM $4 LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)",
 						 9, types);
 		if (SPI_execute_plan(update_plan, args, nulls, false, 0) != SPI_OK_UPDATE)
 			elog(ERROR, "could not count a refusal");
@@ -236,6 +236,7 @@ static void
 load_tombstone_rules(void)
 {
 	static SPIPlanPtr plan = NULL;
+	MemoryContext caller = CurrentMemoryContext;
 	char	   *salt;
 	bool		isnull;
 
@@ -254,6 +255,7 @@ load_tombstone_rules(void)
 		pfree(tombstones_salt);
 	tombstones_salt = MemoryContextStrdup(CacheMemoryContext, salt ? salt : "");
 	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(caller);
 }
 
 /* SHA-256 over salt, kind, value, each but the last with its zero byte */

@@ -32,7 +32,7 @@ cdp_graph_is_stronger(const CdpGraph *g, int a, int b)
 {
 	const GraphIdentifier *x = &g->identifiers[a];
 	const GraphIdentifier *y = &g->identifiers[b];
-	int			cmp = g->kinds[x->kind].priority - g->kinds[y->kind].priority;
+	int			cmp;
 
 	if (g->kinds[x->kind].priority != g->kinds[y->kind].priority)
 		return g->kinds[x->kind].priority < g->kinds[y->kind].priority;

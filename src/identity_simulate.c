@@ -29,33 +29,8 @@
 #include "common/hashfn.h"
 #include "identity_limit.h"
 #include "miscadmin.h"
-#include "probe.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-
-typedef struct PairKey
-{
-	int			a;
-	int			b;
-} PairKey;
-
-typedef struct PairEntry
-{
-	PairKey		key;
-	char		status;
-	int			pair;
-} PairEntry;
-
-#define SH_PREFIX pairtab
-#define SH_ELEMENT_TYPE PairEntry
-#define SH_KEY_TYPE PairKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) murmurhash32((uint32) (k).a * 31 + (uint32) (k).b)
-#define SH_EQUAL(tb, x, y) ((x).a == (y).a && (x).b == (y).b)
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
 
 typedef struct IdEntry
 {
@@ -79,11 +54,8 @@ typedef struct Sim
 {
 	Batch	   *b;
 	CdpLimits  *limits;
-	pairtab_hash *pairs;
+	CdpEvidence *evidence;
 	idtab_hash *ids;			/* nodes of limited kinds, NULL: not made */
-	CdpProbe   *links;			/* followed links */
-	int			at_column;
-	CdpProbe   *refused;		/* refused ones, opened when needed */
 	bool		disturbed;		/* a node turned generic or was recycled: nothing is settled beforehand */
 } Sim;
 
@@ -159,110 +131,6 @@ see(IdNode *node, TimestampTz at)
 		node->first_now = at;
 }
 
-/* --- evidence --- */
-
-static int count_refusal(Sim *s, int x, int y, int change);
-
-static void
-read_link(Sim *s, Pair *p)
-{
-	Batch	   *b = s->b;
-	int64		x = b->nodes[p->a].identifier_id;
-	int64		y = b->nodes[p->b].identifier_id;
-	CdpProbe   *probe = s->links;
-	TupleTableSlot *slot;
-	bool		isnull;
-
-	if (x == 0 || y == 0)
-		return;
-	slot = cdp_probe_pair(probe, Min(x, y), Max(x, y), "same");
-	if (slot == NULL)
-	{
-		if (s->refused == NULL)
-			s->refused = cdp_probe_open("identity_link", "identity_link_refused");
-		probe = s->refused;
-		slot = cdp_probe_pair(probe, Min(x, y), Max(x, y), NULL);
-	}
-	if (slot == NULL)
-		return;
-	p->link_id = DatumGetInt64(slot_getattr(slot, cdp_probe_column(probe, "link_id"), &isnull));
-	p->was_at = DatumGetTimestampTz(slot_getattr(slot, cdp_probe_column(probe, "occurred_at"), &isnull));
-	if (probe == s->refused)
-		p->was_refused = TextDatumGetCString(slot_getattr(slot, cdp_probe_column(probe, "refusal"), &isnull));
-}
-
-/* is the pair known, followed, and no younger than this sighting of it? */
-static bool
-is_known_pair(Sim *s, int x, int y, TimestampTz at)
-{
-	Batch	   *b = s->b;
-	PairEntry  *entry = NULL;
-	PairKey		key = {Min(x, y), Max(x, y)};
-	TupleTableSlot *slot;
-	int64		a = b->nodes[x].identifier_id;
-	int64		c = b->nodes[y].identifier_id;
-	bool		isnull;
-
-	if (b->npairs > 0)
-		entry = pairtab_lookup(s->pairs, key);
-	if (entry != NULL)
-		return b->pairs[entry->pair].refusal == NULL && b->pairs[entry->pair].occurred_at <= at;
-	if (a == 0 || c == 0)
-		return false;
-	slot = cdp_probe_pair(s->links, Min(a, c), Max(a, c), "same");
-	return slot != NULL &&
-		DatumGetTimestampTz(slot_getattr(slot, s->at_column, &isnull)) <= at;
-}
-
-/* Two identifiers of one sighting; answers the pair when it was not known as it is now, else NULL. */
-static Pair *
-note_pair(Sim *s, int x, int y, const char *refusal, const CdpSighting *item)
-{
-	Batch	   *b = s->b;
-	PairKey		key = {Min(x, y), Max(x, y)};
-	PairEntry  *entry;
-	Pair	   *p;
-	bool		found;
-	bool		changed;
-
-	entry = pairtab_insert(s->pairs, key, &found);
-	if (!found)
-	{
-		GROW(b->pairs, b->npairs, b->maxpairs);
-		p = &b->pairs[b->npairs];
-		entry->pair = b->npairs++;
-		memset(p, 0, sizeof(Pair));
-		p->a = key.a;
-		p->b = key.b;
-		p->merge = -1;
-		read_link(s, p);
-		p->occurred_at = p->link_id != 0 ? p->was_at : item->occurred_at;
-		p->refusal = p->was_refused;
-		p->source = item->source;
-		changed = p->link_id == 0;
-		if (changed)
-			p->refusal = refusal;
-	}
-	else
-	{
-		p = &b->pairs[entry->pair];
-		changed = false;
-	}
-	/* followed evidence that turns out to be older counts earlier in a re-check: worth a lock and a write */
-	if (p->link_id != 0 && p->refusal == NULL && refusal == NULL && item->occurred_at < p->occurred_at)
-		changed = true;
-	p->occurred_at = Min(p->occurred_at, item->occurred_at);
-	/* what is followed once is followed; a refusal may end when a rule was loosened */
-	if (p->refusal != NULL && refusal == NULL)
-	{
-		if (strcmp(p->refusal, "kept_apart") != 0)
-			(void) count_refusal(s, x, y, -1);
-		p->refusal = NULL;
-		changed = true;
-	}
-	return changed ? p : NULL;
-}
-
 /* --- who is concerned --- */
 
 static int
@@ -312,7 +180,7 @@ is_settled(Sim *s, int i)
 	{
 		for (int w = u + 1; w < n; w++)
 		{
-			if (!is_known_pair(s, current(b, uses[u]), current(b, uses[w]), at))
+			if (!cdp_is_known_pair(s->evidence, current(b, uses[u]), current(b, uses[w]), at))
 				return false;
 		}
 	}
@@ -615,44 +483,6 @@ join(Sim *s, Pair *pair, int64 x, int64 y)
 	cdp_limits_join(s->limits, m->winner, m->loser);
 }
 
-/*
- * A refused pair speaks against its weaker identifier: what is refused by
- * more than cdp.generic_after customers tells nobody apart.  change: 1 a new
- * refused pair, -1 one that is followed at last, 0 one that is known.
- */
-static int
-count_refusal(Sim *s, int x, int y, int change)
-{
-	IdNode	   *nodes = s->b->nodes;
-	int			w = cdp_is_stronger(&nodes[x], &nodes[y]) ? y : x;
-	IdNode	   *weaker = &nodes[w];
-	int64		profile_id = nodes[w == x ? y : x].profile_id;
-
-	if (weaker->generic)
-		return w;
-	if (weaker->nrefused < 0)
-		cdp_load_refused_by(weaker);
-	if (change == 0)
-		return w;
-	for (int i = 0; i < weaker->nrefused; i++)
-	{
-		if (weaker->refused_by[i].profile_id != profile_id)
-			continue;
-		weaker->refused_by[i].npairs += change;
-		if (weaker->refused_by[i].npairs == 0)
-			weaker->refused_by[i] = weaker->refused_by[--weaker->nrefused];
-		return w;
-	}
-	if (change > 0 && weaker->nrefused <= cdp_generic_after)
-	{
-		if (weaker->refused_by == NULL)
-			weaker->refused_by = palloc(sizeof(Refuser) * (cdp_generic_after + 1));
-		weaker->refused_by[weaker->nrefused].profile_id = profile_id;
-		weaker->refused_by[weaker->nrefused++].npairs = 1;
-	}
-	return w;
-}
-
 /* The pairs of what was left out: refused evidence, unless they are one customer all the same. */
 static void
 note_refused_pairs(Sim *s, const Party *p, const CdpSighting *item)
@@ -673,14 +503,14 @@ note_refused_pairs(Sim *s, const Party *p, const CdpSighting *item)
 			if (w >= p->nkept && w - p->nkept <= d)
 				continue;
 			one = root_of(s, &b->nodes[p->dropped[d]]) == root_of(s, &b->nodes[other]);
-			pair = note_pair(s, p->dropped[d], other, one ? NULL : p->reason[d], item);
+			pair = cdp_note_pair(s->evidence, p->dropped[d], other, one ? NULL : p->reason[d], item);
 			if (one)
 			{
 				if (pair != NULL && !b->nodes[other].is_new)
 					lock_customer(b, b->nodes[other].alias_id);
 			}
 			else if (strcmp(p->reason[d], "kept_apart") != 0)
-				suspects[nsuspects++] = count_refusal(s, p->dropped[d], other, pair != NULL ? 1 : 0);
+				suspects[nsuspects++] = cdp_count_refusal(s->evidence, p->dropped[d], other, pair != NULL ? 1 : 0);
 		}
 	}
 	for (int i = 0; i < nsuspects; i++)
@@ -723,7 +553,7 @@ simulate_item(Sim *s, int i)
 		{
 			int64		x = root_of(s, &b->nodes[p.kept[k]]);
 			int64		y = root_of(s, &b->nodes[p.kept[w]]);
-			Pair	   *pair = note_pair(s, p.kept[k], p.kept[w], NULL, item);
+			Pair	   *pair = cdp_note_pair(s->evidence, p.kept[k], p.kept[w], NULL, item);
 
 			changed = changed || pair != NULL || x != y;
 			if (x == y)
@@ -731,9 +561,7 @@ simulate_item(Sim *s, int i)
 			if (pair == NULL)
 			{
 				/* known evidence that holds nobody together: as if it came now */
-				PairKey		key = {Min(p.kept[k], p.kept[w]), Max(p.kept[k], p.kept[w])};
-
-				pair = &b->pairs[pairtab_lookup(s->pairs, key)->pair];
+				pair = cdp_noted_pair(s->evidence, p.kept[k], p.kept[w]);
 			}
 			join(s, pair, x, y);
 		}
@@ -817,9 +645,7 @@ cdp_simulate(Batch *b)
 	b->nrefusals = b->nparse_refusals;
 	b->npairs = b->nmerges = b->nlocks = b->nnew = b->nids_given = 0;
 	s.limits = cdp_limits_open(b->limits, b->nlimits);
-	s.links = cdp_probe_open("identity_link", "identity_link_live");
-	s.at_column = cdp_probe_column(s.links, "occurred_at");
-	s.pairs = pairtab_create(CurrentMemoryContext, 16, NULL);
+	s.evidence = cdp_evidence_open(b);
 	order = order_items(b);
 	for (int k = 0; k < b->nitems; k++)
 	{
@@ -845,10 +671,7 @@ cdp_simulate(Batch *b)
 		else
 			simulate_item(&s, i);
 	}
-	if (s.refused != NULL)
-		cdp_probe_close(s.refused);
-	cdp_probe_close(s.links);
-	pairtab_destroy(s.pairs);
+	cdp_evidence_close(s.evidence);
 	if (s.ids != NULL)
 		idtab_destroy(s.ids);
 	cdp_limits_close(s.limits);

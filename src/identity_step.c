@@ -425,3 +425,22 @@ cdp_write_aliases(SPIPlanPtr plan, Datum *args, int64 *written)
 	}
 	PG_END_TRY();
 }
+
+int
+cdp_id_compare(const void *x, const void *y)
+{
+	int64		a = *(const int64 *) x;
+	int64		b = *(const int64 *) y;
+
+	return a < b ? -1 : a > b;
+}
+
+Datum
+cdp_id_array(const int64 *ids, int n)
+{
+	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+}

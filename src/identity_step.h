@@ -76,6 +76,10 @@ extern int64 cdp_customer_of(int64 id, bool read_only);
 /* the same, 22023 when there is none */
 extern int64 cdp_existing_customer(int64 id, bool read_only);
 
+/* ids as an array of SQL, and in order */
+extern Datum cdp_id_array(const int64 *ids, int n);
+extern int	cdp_id_compare(const void *x, const void *y);
+
 /* 22004 for the argument of that name */
 pg_noreturn extern void cdp_refuse_null(const char *what);
 extern int64 cdp_id_arg(FunctionCallInfo fcinfo, int arg, const char *what);

@@ -50,11 +50,11 @@ typedef struct Undo
 static Datum
 profile_array(const CdpGraph *g)
 {
-	Datum	   *ids = palloc(sizeof(Datum) * g->nprofiles);
+	int64	   *ids = palloc(sizeof(int64) * g->nprofiles);
 
 	for (int i = 0; i < g->nprofiles; i++)
-		ids[i] = Int64GetDatum(g->profiles[i].id);
-	return PointerGetDatum(construct_array(ids, g->nprofiles, INT8OID, 8, true, TYPALIGN_DOUBLE));
+		ids[i] = g->profiles[i].id;
+	return cdp_id_array(ids, g->nprofiles);
 }
 
 #define SIDES(condition) \
@@ -83,6 +83,9 @@ find_merge(Undo *u, bool read_only, ArrayType **winner, ArrayType **loser)
 	Datum		args[2];
 	bool		isnull;
 
+	/* nobody to take him from: the log need not be asked */
+	if (u->g->nprofiles < 2 && u->wanted == 0)
+		return false;
 	args[0] = profile_array(u->g);
 	args[1] = Int64GetDatum(u->wanted != 0 ? u->wanted : u->profile_id);
 	for (int attempt = u->wanted != 0 ? 0 : is_customer ? 2 : 1; attempt <= 3; attempt++)
@@ -294,16 +297,6 @@ plan_undo(Undo *u, bool read_only)
 	return true;
 }
 
-static Datum
-id_array(const int64 *ids, int n)
-{
-	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		datums[i] = Int64GetDatum(ids[i]);
-	return PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-}
-
 /* strongest identifier of a part, to hang an apart on */
 static int
 strongest_of(const Undo *u, int64 part)
@@ -380,7 +373,7 @@ write_evidence(Undo *u, const char *reason)
 			npairs = 1;
 		}
 	}
-	args[0] = id_array(revoked, nrevoked);
+	args[0] = cdp_id_array(revoked, nrevoked);
 	args[1] = TimestampTzGetDatum(cdp_now_value());
 	args[2] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
 	nulls[2] = reason ? ' ' : 'n';
@@ -390,15 +383,15 @@ write_evidence(Undo *u, const char *reason)
 					 3, revoke_types);
 	if (SPI_execute_plan(revoke, args, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not revoke evidence");
-	args[0] = id_array(refused, nrefused);
-	args[1] = id_array(limited, nlimited);
+	args[0] = cdp_id_array(refused, nrefused);
+	args[1] = cdp_id_array(limited, nlimited);
 	cdp_plan_generic(&refuse,
 					 "UPDATE cdp.identity_link SET refusal = CASE WHEN link_id = ANY ($1) THEN 'kept_apart' ELSE 'limit' END"
 					 " WHERE link_id = ANY ($1 || $2)", 2, refuse_types);
 	if (SPI_execute_plan(refuse, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not refuse evidence");
-	args[0] = id_array(low, npairs);
-	args[1] = id_array(high, npairs);
+	args[0] = cdp_id_array(low, npairs);
+	args[1] = cdp_id_array(high, npairs);
 	args[2] = TimestampTzGetDatum(cdp_now_value());
 	cdp_plan_generic(&keep,
 					 "INSERT INTO cdp.identity_link (identifier_a, identifier_b, relation, rule, occurred_at)"

@@ -313,7 +313,7 @@ cdp_verify_identity(PG_FUNCTION_ARGS)
 					SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
 		SPI_freetuptable(SPI_tuptable);
 	}
-	while (cdp_read_page(&page, after, PAGE, NULL, true, true) > 0)
+	while (cdp_read_page(&page, after, PAGE, true, true) > 0)
 	{
 		CdpGraph   *g = cdp_graph_load(page.customers, page.ncustomers, CDP_REACH_FOLLOWED, true);
 

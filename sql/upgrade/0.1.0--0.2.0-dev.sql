@@ -19,6 +19,6 @@ INSERT INTO cdp.identity_link (identifier_a, identifier_b, rule, source, occurre
 DROP INDEX IF EXISTS cdp.identity_link_live;
 ALTER TABLE cdp.merge_refusal SET (fillfactor = 70);
 -- values that mean nothing: for the kinds that have no such rule of their own
-ALTER TABLE cdp.identifier_kind ALTER COLUMN blocked_pattern SET DEFAULT '^[-:. 0]*0[-:. 0]*$',
+ALTER TABLE cdp.identifier_kind ALTER COLUMN blocked_pattern SET DEFAULT '^[-:. ]*0[-:. ]*0[-:. 0]*$',
 	ALTER COLUMN blocked_values SET DEFAULT '{-1,"null",undefined,none,unknown,anonymous,test,n/a,无,未知}';
 UPDATE cdp.identifier_kind SET blocked_pattern = DEFAULT, blocked_values = DEFAULT WHERE blocked_pattern IS NULL AND blocked_values = '{}';

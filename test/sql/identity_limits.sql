@@ -141,3 +141,16 @@ SELECT cdp.revoke_access('operator', 'regress_cdp_rules');
 REVOKE USAGE ON SCHEMA public FROM regress_cdp_rules;
 DROP ROLE regress_cdp_rules;
 SELECT cdp.identify('{"card": "x"}');
+-- one zero alone may be somebody's number
+SELECT cdp.identify('{"customer_no": "0"}') IS NOT NULL AS zero_is_a_number;
+
+-- who counts a refusal reads his own, not everybody's: a thousand identifiers that were refused once
+BEGIN;
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind = 'member_id';
+SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', m || g, 'device_id', 'dev-' || g)) ORDER BY m, g)
+	FROM unnest('{r-,s-}'::text[]) m, generate_series(1, 1000) g));
+SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS before FROM pg_stat_xact_user_tables WHERE relname = 'merge_refusal' \gset
+SELECT cdp.identify('{"member_id": "s-500", "device_id": "dev-500"}') = cdp.resolve('member_id', 's-500') AS himself;
+SELECT seq_tup_read + idx_tup_fetch - :before < 10 AS only_his FROM pg_stat_xact_user_tables WHERE relname = 'merge_refusal';
+SELECT times FROM cdp.merge_refusal r JOIN cdp.identifier i USING (identifier_id) WHERE i.value = 'dev-500';
+ROLLBACK;

@@ -40,6 +40,18 @@ UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind IN ('member_id', 
 SELECT count(*) FROM cdp.recheck_identity('2026-03-02Z');
 SELECT count(*) > 0 AS some FROM cdp.recheck_identity('2026-02-28Z');
 UPDATE cdp.identifier_kind SET max_per_customer = NULL WHERE kind IN ('member_id', 'phone');
+SELECT count(*) > 0 AS some FROM cdp.recheck_identity(dry_run => false);
+-- … also what an operator allowed since
+SELECT cdp.identify('{"member_id": "k-1", "email": "k@example.com"}', occurred_at => '2026-02-01Z') AS k1 \gset
+SELECT cdp.identify('{"member_id": "k-2", "email": "k@example.com"}', occurred_at => '2026-02-01Z') = :k1 AS one;
+SELECT cdp.unmerge_customer(profile_id, 'two people') <> :k1 AS two FROM cdp.identifier WHERE value = 'k-2';
+SELECT cdp.identify('{"member_id": "k-2", "email": "k@example.com"}', occurred_at => '2026-02-01Z') <> :k1 AS two;
+SET cdp.now = '2026-03-02 09:00:00+08';
+SELECT count(*) FROM cdp.recheck_identity('2026-03-02 08:00:00+08');
+SELECT cdp.allow_merge(:k1, cdp.resolve('member_id', 'k-2'), 'one after all');
+SELECT reason FROM cdp.recheck_identity('2026-03-02 08:00:00+08');
+SELECT reason FROM cdp.recheck_identity('2026-03-02 08:00:00+08', dry_run => false);
+SELECT cdp.resolve('member_id', 'k-2') = :k1 AS one;
 -- in committed batches, with progress; stopped it goes on
 CALL cdp.recheck_identities(batch => 2);
 SELECT job, status, done, total FROM cdp.job_status WHERE job = 'recheck_identities';

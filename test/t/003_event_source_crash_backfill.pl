@@ -17,7 +17,8 @@ sub patient
 {
 	for (1 .. 600)
 	{
-		my ($rc, $out) = $node->psql('postgres', $_[0]);
+		# psql that finds no server may be gone before it is written to
+		my ($rc, $out) = eval { $node->psql('postgres', $_[0]) };
 		return $out if defined $rc && $rc == 0;
 		sleep 0.1;
 	}
@@ -48,8 +49,10 @@ my $timer = IPC::Run::timeout(500);
 my ($in, $log) = ('', '');
 sub backfill
 {
-	($in, $log) = ("CALL cdp.backfill_source('public.orders');\n\\q\n", '');
-	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$log, '2>&1', $timer);
+	# nothing is written to its input: one who is killed early would take us with him
+	($in, $log) = ('', '');
+	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{CALL cdp.backfill_source('public.orders')} ],
+		'<', \$in, '>', \$log, '2>&1', $timer);
 }
 my $position = q{SELECT coalesce(max(key_position[1]::bigint), 0) FROM cdp.source_state};
 my $copied = 0;

@@ -96,19 +96,16 @@ COMMENT ON COLUMN cdp.match_candidate.status IS 'open; same, apart, household: w
 COMMENT ON COLUMN cdp.match_candidate.decided_by IS 'session_user of cdp.decide_match()';
 
 -- @view
-CREATE OR REPLACE FUNCTION cdp._match_decided() RETURNS TABLE (left_id bigint, right_id bigint)
-	LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT DISTINCT least(x.a, x.b), greatest(x.a, x.b) FROM (
-		SELECT cdp.customer_id(i.profile_id) AS a, cdp.customer_id(j.profile_id) AS b
-		FROM cdp.identity_link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_a JOIN cdp.identifier j ON j.identifier_id = l.identifier_b
-		WHERE l.relation IN ('apart', 'household') AND l.revoked_at IS NULL
-		UNION ALL
-		SELECT cdp.customer_id(c.left_id), cdp.customer_id(c.right_id) FROM cdp.match_candidate c
-		WHERE c.status IN ('same', 'apart', 'household', 'refused')) x
-	WHERE x.a <> x.b;
-END;
-COMMENT ON FUNCTION cdp._match_decided() IS 'internal: pairs of customers of whom it is decided whether they are one, by the ids of now; never proposed again';
+CREATE OR REPLACE VIEW cdp._match_decided AS
+SELECT DISTINCT least(x.a, x.b) AS left_id, greatest(x.a, x.b) AS right_id FROM (
+	SELECT cdp.customer_id(i.profile_id) AS a, cdp.customer_id(j.profile_id) AS b
+	FROM cdp.identity_link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_a JOIN cdp.identifier j ON j.identifier_id = l.identifier_b
+	WHERE l.relation IN ('apart', 'household') AND l.revoked_at IS NULL
+	UNION ALL
+	SELECT cdp.customer_id(c.left_id), cdp.customer_id(c.right_id) FROM cdp.match_candidate c
+	WHERE c.status IN ('same', 'apart', 'household', 'refused')) x
+WHERE x.a <> x.b;
+COMMENT ON VIEW cdp._match_decided IS 'internal: pairs of customers of whom it is decided whether they are one, by the ids of now; never proposed again';
 
 CREATE OR REPLACE FUNCTION cdp._match_identifiers(customer_ids bigint[]) RETURNS TABLE (customer_id bigint, identifier_id bigint)
 	LANGUAGE sql STABLE PARALLEL SAFE
@@ -166,7 +163,7 @@ BEGIN
 		CROSS JOIN LATERAL (SELECT cdp.customer_id(u.l) AS l, cdp.customer_id(u.r) AS r) i
 		LEFT JOIN side a ON a.customer_id = u.l
 		LEFT JOIN side b ON b.customer_id = u.r
-		WHERE u.zone = 'auto' AND NOT EXISTS (SELECT FROM cdp._match_decided() d WHERE (d.left_id, d.right_id) = (least(i.l, i.r), greatest(i.l, i.r)))
+		WHERE u.zone = 'auto' AND NOT EXISTS (SELECT FROM cdp._match_decided d WHERE (d.left_id, d.right_id) = (least(i.l, i.r), greatest(i.l, i.r)))
 		ORDER BY u.ord
 	LOOP
 		IF NOT cdp._match_link(p.l, p.r, p.identifiers, 'same', model, p.weight, NULL, 'match:' || model) THEN
@@ -181,7 +178,7 @@ BEGIN
 	      FROM cdp.match_candidate o CROSS JOIN LATERAL (SELECT cdp.customer_id(o.left_id) AS l, cdp.customer_id(o.right_id) AS r) i
 	      WHERE o.status = 'open') x
 	WHERE c.candidate_id = x.candidate_id AND (x.one OR x.n > 1
-		OR EXISTS (SELECT FROM cdp._match_decided() d WHERE (d.left_id, d.right_id) = (x.l, x.r)));
+		OR EXISTS (SELECT FROM cdp._match_decided d WHERE (d.left_id, d.right_id) = (x.l, x.r)));
 	UPDATE cdp.match_candidate c SET left_id = least(i.l, i.r), right_id = greatest(i.l, i.r)
 	FROM (SELECT o.candidate_id, cdp.customer_id(o.left_id) AS l, cdp.customer_id(o.right_id) AS r FROM cdp.match_candidate o WHERE o.status = 'open') i
 	WHERE c.candidate_id = i.candidate_id AND (c.left_id, c.right_id) <> (least(i.l, i.r), greatest(i.l, i.r));
@@ -194,7 +191,7 @@ BEGIN
 		ORDER BY least(i.l, i.r), greatest(i.l, i.r), u.ord
 	), wanted AS MATERIALIZED (
 		-- a merge of this run may have brought somebody here of whom it was decided
-		SELECT q.* FROM proposal q WHERE NOT EXISTS (SELECT FROM cdp._match_decided() d WHERE (d.left_id, d.right_id) = (q.l, q.r))
+		SELECT q.* FROM proposal q WHERE NOT EXISTS (SELECT FROM cdp._match_decided d WHERE (d.left_id, d.right_id) = (q.l, q.r))
 	), stale AS (
 		UPDATE cdp.match_candidate c SET status = 'closed', decided_at = cdp.now()
 		WHERE c.status = 'open' AND c.model = _match_write.model AND NOT EXISTS (SELECT FROM wanted w WHERE (w.l, w.r) = (c.left_id, c.right_id))
@@ -217,8 +214,9 @@ CREATE OR REPLACE FUNCTION cdp.decide_match(candidate_id bigint, decision text, 
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	c   cdp.match_candidate;
-	ids bigint[];
+	c        cdp.match_candidate;
+	ids      bigint[];
+	profiles bigint[];
 BEGIN
 	PERFORM cdp._require_version();
 	IF candidate_id IS NULL OR decision IS NULL THEN
@@ -247,12 +245,16 @@ BEGIN
 		RAISE EXCEPTION 'the two of candidate % are one customer already', candidate_id USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'cdp.unmerge_customer() takes them apart.';
 	END IF;
+	profiles := cdp._profiles_of(ids[1]) || cdp._profiles_of(ids[2]);
 	IF ids[1] <> ids[2] AND NOT cdp._match_link(ids[1], ids[2],
 		ARRAY(SELECT m.identifier_id FROM cdp._match_identifiers(ids) m), decision, c.model, c.weight, 'review', coalesce(note, 'match:' || c.model)) THEN
 		decision := 'refused';
 	END IF;
 	UPDATE cdp.match_candidate m SET status = decision, decided_by = session_user, decided_at = cdp.now(), note = coalesce(decide_match.note, m.note)
 	WHERE m.candidate_id = c.candidate_id;
+	-- the same question by other ids of the two is answered with it
+	UPDATE cdp.match_candidate m SET status = 'closed', decided_at = cdp.now()
+	WHERE m.status = 'open' AND m.left_id = ANY (profiles) AND m.right_id = ANY (profiles);
 	RETURN decision;
 END $$;
 COMMENT ON FUNCTION cdp.decide_match(bigint, text, text) IS 'Answers a question of cdp.match_queue. decision: same (merges the two, the older id stays), apart (they stay two, also when identifiers bring them together later), household (two customers of one household: evidence that merges nobody). note: why, kept with it. Answers the status: the decision, or refused when a limit or an apart forbids the merge; repeat it when the limit has changed. The same decision again changes nothing. Any ids the two are known by now count. Errors: 22004 NULL; 22023 no such decision or candidate; 55000 decided otherwise before, or the two are one customer already.';
@@ -262,13 +264,16 @@ SELECT c.candidate_id, c.model, c.probability,
 	c.probability * least(l.identifiers, r.identifiers) AS gain,
 	c.level_names AS levels, i.left_id, l.traits AS left_traits, l.identifiers AS left_identifiers, i.right_id, r.traits AS right_traits,
 	r.identifiers AS right_identifiers, c.proposed_at
-FROM cdp.match_candidate c
-CROSS JOIN LATERAL (SELECT cdp.customer_id(c.left_id) AS left_id, cdp.customer_id(c.right_id) AS right_id) i
+FROM (SELECT DISTINCT ON (least(n.l, n.r), greatest(n.l, n.r)) o.*, least(n.l, n.r) AS now_left, greatest(n.l, n.r) AS now_right
+	FROM cdp.match_candidate o CROSS JOIN LATERAL (SELECT cdp.customer_id(o.left_id) AS l, cdp.customer_id(o.right_id) AS r) n
+	WHERE o.status = 'open' AND n.l <> n.r
+	ORDER BY least(n.l, n.r), greatest(n.l, n.r), o.candidate_id) c
+CROSS JOIN LATERAL (SELECT c.now_left AS left_id, c.now_right AS right_id) i
 CROSS JOIN LATERAL (SELECT v.traits, (SELECT count(*) FROM cdp.identifier x WHERE x.profile_id = ANY (v.profile_ids) AND x.valid_to IS NULL) AS identifiers
 	FROM cdp.customer v WHERE v.customer_id = i.left_id) l
 CROSS JOIN LATERAL (SELECT v.traits, (SELECT count(*) FROM cdp.identifier x WHERE x.profile_id = ANY (v.profile_ids) AND x.valid_to IS NULL) AS identifiers
 	FROM cdp.customer v WHERE v.customer_id = i.right_id) r
-WHERE c.status = 'open' AND i.left_id <> i.right_id
+WHERE NOT EXISTS (SELECT FROM cdp._match_decided d WHERE (d.left_id, d.right_id) = (c.now_left, c.now_right))
 ORDER BY gain DESC, c.probability DESC, c.candidate_id;
 COMMENT ON VIEW cdp.match_queue IS 'What a person has to decide with cdp.decide_match(), one row per open pair: both customers side by side with their traits and the number of their identifiers (never the values), in words how alike each compared column is, highest gain first. gain = probability * identifiers of the smaller side: how many identifiers the answer same is expected to bring to their customer.';
 COMMENT ON COLUMN cdp.match_queue.gain IS 'probability * identifiers of the smaller side';

@@ -255,7 +255,7 @@ add_decided(Edges *edges)
 	SPITupleTable *table;
 	uint64		n;
 
-	if (SPI_execute("SELECT d.left_id, d.right_id FROM cdp._match_decided() d", true, 0) != SPI_OK_SELECT)
+	if (SPI_execute("SELECT d.left_id, d.right_id FROM cdp._match_decided d", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "cannot read decisions");
 	table = SPI_tuptable;
 	n = SPI_processed;

@@ -102,6 +102,10 @@ SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 1, 0.9, false) 
 SELECT candidate_id, left_id, right_id, status FROM cdp.match_candidate WHERE status = 'open' ORDER BY left_id, right_id;
 SELECT cdp.decide_match(candidate_id, 'same', 'one address') FROM cdp.match_candidate WHERE (left_id, right_id) = (49, 50);
 SELECT cdp.customer_id(50), left_id, right_id FROM cdp.match_queue;
+BEGIN;
+SELECT cdp.decide_match(candidate_id, 'apart') FROM cdp.match_queue;
+SELECT left_id, right_id, status FROM cdp.match_candidate WHERE left_id >= 49 ORDER BY candidate_id;
+ROLLBACK;
 SELECT left_id, right_id, zone FROM cdp.match_profiles('person', 1, 0.9, false) ORDER BY 1, 2;
 SELECT left_id, right_id, status, note FROM cdp.match_candidate WHERE left_id >= 49 ORDER BY candidate_id;
 

@@ -584,7 +584,11 @@ simulate_item(Sim *s, int i)
 	}
 	/* what was refused was seen all the same */
 	for (int d = 0; d < p.ndropped; d++)
-		see(&b->nodes[p.dropped[d]], item->occurred_at);
+	{
+		/* one that may change hands: that another has it does not prolong its owner's claim */
+		if (b->nodes[p.dropped[d]].ttl == 0)
+			see(&b->nodes[p.dropped[d]], item->occurred_at);
+	}
 }
 
 static void

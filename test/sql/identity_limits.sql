@@ -93,6 +93,11 @@ SELECT * FROM cdp.identify_many('[{"identifiers": {"member_id": "x-1", "phone": 
 	{"identifiers": {"phone": "13900000003"}, "occurred_at": "2025-06-02T00:00:00+08:00"},
 	{"identifiers": {"member_id": "x-3", "phone": "13900000003"}, "occurred_at": "2026-01-01T00:00:00+08:00"}]');
 SELECT value, profile_id, live FROM who WHERE value = '+8613900000003' ORDER BY profile_id;
+-- who is refused it meanwhile does not keep it for the old owner
+SELECT cdp.identify('{"member_id": "y-1", "phone": "13900000004"}', occurred_at => '2025-01-01 00:00+08') AS old_owner;
+SELECT cdp.identify('{"member_id": "y-2", "phone": "13900000004"}', occurred_at => '2025-02-15 00:00+08') AS refused;
+SELECT cdp.identify('{"member_id": "y-2", "phone": "13900000004"}', occurred_at => '2025-05-01 00:00+08') AS newcomer;
+SELECT cdp.resolve('phone', '13900000004') = cdp.resolve('member_id', 'y-2') AS his;
 UPDATE cdp.identifier_kind SET ttl = NULL WHERE kind = 'phone';
 
 -- erased for ever

@@ -41,8 +41,8 @@ for my $round (1 .. 4) {
 	q1('UPDATE cdp.identifier_kind SET max_per_customer = ' . ($limit = 3 - $limit) . q{ WHERE kind = 'member_id'});
 	my @running = (
 		IPC::Run::start(['pgbench', '-n', '-c', '4', '-T', '60', '-f', "$dir/step.sql", $node->connstr('postgres')], '>', \$out, '2>', \$out),
-		IPC::Run::start(['psql', '-X', '-d', $node->connstr('postgres'), '-c', 'CALL cdp.recheck_identities(batch => 50)'], '>', \$out, '2>', \$out));
-	sleep 0.3 + rand(1.2);
+		IPC::Run::start(['psql', '-X', '-d', $node->connstr('postgres'), '-c', 'CALL cdp.recheck_identities(batch => 2)'], '>', \$out, '2>', \$out));
+	sleep 0.2 + rand(0.5);
 	# one backend dies, now the re-check and now a merger, and takes the memory of all with it
 	my $victim = q1("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query ~ 'recheck|step' ORDER BY query ~ 'recheck' DESC LIMIT 1 OFFSET " . $round % 2);
 	kill 'KILL', $victim;

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION cdp.merge_customers(winner bigint, loser bigint, reason text, override_limits boolean DEFAULT false)
 	RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_merge_customers';
-COMMENT ON FUNCTION cdp.merge_customers(bigint, bigint, text, boolean) IS 'Makes two customers one and answers its id, which is the winner''s. winner, loser: any id that ever was theirs; when they are one already nothing is written. reason: why, for cdp.merge_log; NULL: none. override_limits: also when a limit of a kind or the size of a customer forbids it; a re-check then lets it be. Writes a link of rule manual between the strongest identifiers of both. Errors: LC102 a limit or an earlier unmerge forbids it, the detail says which; 22004 NULL id; 22023 unknown id, or twice the same; 55000 a side without identifier; 40001; 25006.';
+COMMENT ON FUNCTION cdp.merge_customers(bigint, bigint, text, boolean) IS 'Makes two customers one and answers its id, which is the winner''s. winner, loser: any id that ever was theirs; when they are one already nothing is written. reason: why, for cdp.merge_log; NULL: none. override_limits: also when a limit of a kind or the size of a customer forbids it; a re-check then lets it be. Writes a link of rule manual between the strongest identifiers of both. Errors: LC102 a limit or an earlier unmerge forbids it, the detail says which; 22023 NULL or unknown id, or twice the same; 55000 a side without identifier; 40001; 25006.';
 
 CREATE OR REPLACE FUNCTION cdp._merge_match(left_id bigint, right_id bigint, rule text, weight float8, source text, reason text,
 	identifier_a bigint DEFAULT NULL, identifier_b bigint DEFAULT NULL) RETURNS boolean
@@ -15,7 +15,7 @@ COMMENT ON FUNCTION cdp._merge_match(bigint, bigint, text, float8, text, text, b
 CREATE OR REPLACE FUNCTION cdp.preview_merge(a bigint, b bigint, OUT allowed boolean, OUT violations jsonb, OUT profiles bigint,
 	OUT identifiers bigint)
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_preview_merge';
-COMMENT ON FUNCTION cdp.preview_merge(bigint, bigint) IS 'What merge_customers(a, b) would meet: allowed; violations, an array like [{"reason": "limit", "kind": "phone", "identifiers": 6, "max": 5}], reason also customer_too_large or kept_apart; how many profiles and live identifiers the one customer would have. Writes nothing. Errors: 22004 NULL, 22023 unknown id or twice the same.';
+COMMENT ON FUNCTION cdp.preview_merge(bigint, bigint) IS 'What merge_customers(a, b) would meet: allowed; violations, an array like [{"reason": "limit", "kind": "phone", "identifiers": 6, "max": 5}], reason also customer_too_large or kept_apart; how many profiles and live identifiers the one customer would have. Writes nothing. Errors: 22023 NULL or unknown id, or twice the same.';
 
 CREATE OR REPLACE FUNCTION cdp.allow_merge(a bigint, b bigint, reason text) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_allow_merge';

@@ -32,6 +32,18 @@ text_arg(FunctionCallInfo fcinfo, int arg)
 	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
+/* of a merge: an id that is NULL is as unknown as any other that never was */
+static int64
+merge_id_arg(FunctionCallInfo fcinfo, int arg, const char *what)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be NULL", what),
+				 errhint("cdp.resolve() answers NULL when nobody has the identifier.")));
+	return PG_GETARG_INT64(arg);
+}
+
 /* two ids, any of theirs, to two customers */
 static void
 two_customers(int64 a, int64 b, int64 ids[2], bool read_only)
@@ -265,7 +277,7 @@ merge(Two *two, const Judgement *j, Violations *v, bool log)
 Datum
 cdp_merge_customers(PG_FUNCTION_ARGS)
 {
-	Two			two = {cdp_id_arg(fcinfo, 0, "winner"), cdp_id_arg(fcinfo, 1, "loser"), {0, 0}};
+	Two			two = {merge_id_arg(fcinfo, 0, "winner"), merge_id_arg(fcinfo, 1, "loser"), {0, 0}};
 	Judgement	j = {.rule = "manual", .reason = text_arg(fcinfo, 2), .override_limits = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3)};
 	Violations	v;
 	CdpVerb		verb;
@@ -317,8 +329,8 @@ cdp_merge_match(PG_FUNCTION_ARGS)
 Datum
 cdp_preview_merge(PG_FUNCTION_ARGS)
 {
-	int64		a = cdp_id_arg(fcinfo, 0, "a");
-	int64		b = cdp_id_arg(fcinfo, 1, "b");
+	int64		a = merge_id_arg(fcinfo, 0, "a");
+	int64		b = merge_id_arg(fcinfo, 1, "b");
 	TupleDesc	desc;
 	Datum		values[4];
 	bool		nulls[4] = {false, false, false, false};

@@ -61,6 +61,7 @@ SELECT cdp.identify('{"phone": "13800000001"}') NOT IN (1, 2, 3) AS a_newcomer;
 SELECT * FROM cdp.verify_identity();
 -- refused
 SELECT cdp.merge_customers(NULL, 1, 'x');
+\echo :LAST_ERROR_SQLSTATE
 SELECT cdp.merge_customers(1, NULL, 'x');
 SELECT cdp.merge_customers(1, 1, 'x');
 SELECT cdp.merge_customers(1, 987654321, 'x');

@@ -93,7 +93,9 @@ SELECT count(*) FROM cdp.connected_components('SELECT i, i FROM generate_series(
 \echo :LAST_ERROR_SQLSTATE
 SET cdp.components_memory = '16MB';
 SELECT count(*) FROM cdp.connected_components('SELECT i, i FROM generate_series(1, 60000::bigint) i');
+\set VERBOSITY sqlstate
 SET cdp.components_memory = '1kB';
+\set VERBOSITY default
 RESET cdp.components_memory;
 SET statement_timeout = '200ms';
 SELECT count(*) FROM cdp.connected_components('SELECT i, i FROM generate_series(1, 1000000000::bigint) i');

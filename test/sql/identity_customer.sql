@@ -28,7 +28,9 @@ SELECT count(DISTINCT cdp.customer_id(profile_id)) AS customers, (SELECT caches 
 RESET cdp.alias_cache_limit;
 SELECT count(DISTINCT cdp.customer_id(profile_id)) AS customers, (SELECT r FROM public.remembered r) AS caches FROM public.fact;
 SELECT * FROM public.remembered;
+\set VERBOSITY sqlstate
 SET cdp.alias_cache_limit = -1;
+\set VERBOSITY default
 SHOW cdp.alias_cache_limit;
 -- parallel plans; workers see what this transaction has merged
 SET max_parallel_workers_per_gather = 2;

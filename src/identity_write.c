@@ -95,6 +95,7 @@ close_identifiers(Batch *b)
 	}
 	if (rows == NULL)
 		return;
+	cdp_rows_are_few(rows);
 	cdp_rows_publish(rows);
 	cdp_plan_generic(&plan,
 					 "UPDATE cdp.identifier i SET valid_to = r.at FROM recycled r WHERE i.identifier_id = r.id",
@@ -301,6 +302,7 @@ update_links(Batch *b, bool refused)
 	}
 	if (rows == NULL)
 		return;
+	cdp_rows_are_few(rows);
 	cdp_rows_publish(rows);
 	/* a refused one is nobody's to wait for: whoever holds it judges it anew; and who has judged it since, stays right */
 	cdp_plan_generic(&plan,
@@ -355,6 +357,7 @@ cdp_write_last_seen(Batch *b)
 	}
 	if (rows == NULL)
 		return;
+	cdp_rows_are_few(rows);
 	cdp_rows_publish(rows);
 	/* whoever holds the row is writing the same thing: never wait for it */
 	cdp_plan_generic(&plan,

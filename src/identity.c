@@ -359,14 +359,12 @@ cdp_identify(CdpSighting *items, int n, bool raise)
 		if ((b.nlocks == 0 && b.nnew == 0) || attempt(&b))
 			break;
 	}
-	cdp_write_links(&b, true);
-	/* a large batch has to live with what is left */
-	if (b.pairs != NULL)
-		pfree(b.pairs);
-	if (b.uses != NULL)
-		pfree(b.uses);
-	/* before the rows of identifiers, which a recheck locks after those of profiles */
+	/* the look under locks may have found that nothing is left of it: an identifier turned generic meanwhile */
+	if (raise)
+		raise_bad_items(items, n);
+	/* locks profiles, so before the rows of evidence and identifiers, which a recheck locks after those of profiles */
 	cdp_write_traits(&b);
+	cdp_write_links(&b, true);
 	cdp_write_last_seen(&b);
 	cdp_write_generic(&b);
 	cdp_write_refusals(&b);

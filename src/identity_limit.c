@@ -271,12 +271,14 @@ cdp_limits_load(CdpLimits *t, const int64 *customers, int n, CdpNodeOf node_of, 
 		return;
 	args[0] = PointerGetDatum(construct_array(ids, nids, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	args[1] = kinds_array(t);
+	/* OFFSET 0: by profile, never by kind, which looks cheap while the table has not been analyzed */
 	cdp_plan_custom(&plan,
 					"SELECT c.id, i.identifier_id, array_position($2, i.kind) - 1, i.last_seen, p.profile_id"
 					" FROM unnest($1) c(id),"
 					"  LATERAL (SELECT c.id AS profile_id UNION ALL"
 					"   SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = c.id) p"
-					"  LEFT JOIN cdp.identifier i ON i.profile_id = p.profile_id AND i.valid_to IS NULL AND i.kind = ANY ($2)"
+					"  LEFT JOIN LATERAL (SELECT x.identifier_id, x.kind, x.last_seen, x.valid_to FROM cdp.identifier x"
+					"   WHERE x.profile_id = p.profile_id OFFSET 0) i ON i.valid_to IS NULL AND i.kind = ANY ($2)"
 					" ORDER BY c.id, p.profile_id, i.identifier_id", 2, types);
 	latest = RegisterSnapshot(GetLatestSnapshot());
 	if (SPI_execute_snapshot(plan, args, NULL, latest, InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)

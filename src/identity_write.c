@@ -95,6 +95,7 @@ close_identifiers(Batch *b)
 	}
 	if (rows == NULL)
 		return;
+	cdp_rows_are_few(rows);
 	cdp_rows_publish(rows);
 	cdp_plan_generic(&plan,
 					 "UPDATE cdp.identifier i SET valid_to = r.at FROM recycled r WHERE i.identifier_id = r.id",
@@ -301,6 +302,7 @@ update_links(Batch *b, bool refused)
 	}
 	if (rows == NULL)
 		return;
+	cdp_rows_are_few(rows);
 	cdp_rows_publish(rows);
 	/* a refused one is nobody's to wait for: whoever holds it judges it anew; and who has judged it since, stays right */
 	cdp_plan_generic(&plan,
@@ -355,6 +357,7 @@ cdp_write_last_seen(Batch *b)
 	}
 	if (rows == NULL)
 		return;
+	cdp_rows_are_few(rows);
 	cdp_rows_publish(rows);
 	/* whoever holds the row is writing the same thing: never wait for it */
 	cdp_plan_generic(&plan,
@@ -370,17 +373,60 @@ cdp_write_last_seen(Batch *b)
 	cdp_rows_close(rows);
 }
 
-void
-cdp_write_traits(Batch *b)
+static int
+compare_items(const void *x, const void *y)
+{
+	const CdpSighting *a = *(CdpSighting *const *) x;
+	const CdpSighting *b = *(CdpSighting *const *) y;
+
+	if (a->profile_id != b->profile_id)
+		return a->profile_id < b->profile_id ? -1 : 1;
+	return a < b ? -1 : 1;
+}
+
+/* what a statement over the traits of so many sightings takes stays below some ten megabytes */
+#define TRAITS_AT_ONCE	8192
+
+static void
+put_traits(CdpSighting **items, int n)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[4] = {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID};
 	Datum	   *cols[4];
-	bool	   *nulls;
+	bool	   *nulls = palloc0(sizeof(bool) * n);
 	Datum		args[4];
-	int			n = 0;
-	int			dims[1];
 	int			lbs[1] = {1};
+
+	for (int c = 0; c < 4; c++)
+		cols[c] = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+	{
+		cols[0][i] = Int64GetDatum(items[i]->profile_id);
+		cols[1][i] = JsonbPGetDatum(items[i]->traits);
+		nulls[i] = items[i]->source == NULL;
+		cols[2][i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(items[i]->source);
+		cols[3][i] = TimestampTzGetDatum(items[i]->occurred_at);
+	}
+	args[0] = PointerGetDatum(construct_array(cols[0], n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	args[1] = PointerGetDatum(construct_array(cols[1], n, JSONBOID, -1, false, TYPALIGN_INT));
+	args[2] = PointerGetDatum(construct_md_array(cols[2], nulls, 1, &n, lbs, TEXTOID, -1, false, TYPALIGN_INT));
+	args[3] = PointerGetDatum(construct_array(cols[3], n, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE));
+	cdp_plan(&plan, "SELECT cdp._put_traits($1, $2, $3, $4)", 4, types);
+	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not write traits");
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * What became of the traits does not depend on the order; the locks do: in
+ * the order of the profiles, however many statements they take.
+ */
+void
+cdp_write_traits(Batch *b)
+{
+	CdpSighting **items;
+	MemoryContext part;
+	int			n = 0;
 
 	for (int i = 0; i < b->nitems; i++)
 	{
@@ -389,29 +435,24 @@ cdp_write_traits(Batch *b)
 	}
 	if (n == 0)
 		return;
-	nulls = palloc0(sizeof(bool) * n);
-	for (int c = 0; c < 4; c++)
-		cols[c] = palloc(sizeof(Datum) * n);
+	items = palloc(sizeof(CdpSighting *) * n);
 	n = 0;
 	for (int i = 0; i < b->nitems; i++)
 	{
-		CdpSighting *item = &b->items[i];
-
-		if (item->sqlstate != 0 || item->traits == NULL || JB_ROOT_COUNT(item->traits) == 0)
-			continue;
-		cols[0][n] = Int64GetDatum(item->profile_id);
-		cols[1][n] = JsonbPGetDatum(item->traits);
-		nulls[n] = item->source == NULL;
-		cols[2][n] = nulls[n] ? (Datum) 0 : CStringGetTextDatum(item->source);
-		cols[3][n] = TimestampTzGetDatum(item->occurred_at);
-		n++;
+		if (b->items[i].sqlstate == 0 && b->items[i].traits != NULL && JB_ROOT_COUNT(b->items[i].traits) > 0)
+			items[n++] = &b->items[i];
 	}
-	dims[0] = n;
-	args[0] = PointerGetDatum(construct_array(cols[0], n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	args[1] = PointerGetDatum(construct_array(cols[1], n, JSONBOID, -1, false, TYPALIGN_INT));
-	args[2] = PointerGetDatum(construct_md_array(cols[2], nulls, 1, dims, lbs, TEXTOID, -1, false, TYPALIGN_INT));
-	args[3] = PointerGetDatum(construct_array(cols[3], n, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE));
-	cdp_plan(&plan, "SELECT cdp._put_traits($1, $2, $3, $4)", 4, types);
-	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not write traits");
+	if (n > 1)
+		qsort(items, n, sizeof(CdpSighting *), compare_items);
+	part = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp traits", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < n; i += TRAITS_AT_ONCE)
+	{
+		MemoryContext old = MemoryContextSwitchTo(part);
+
+		put_traits(items + i, Min(TRAITS_AT_ONCE, n - i));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(part);
+	}
+	MemoryContextDelete(part);
+	pfree(items);
 }

@@ -56,6 +56,12 @@ cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls)
 }
 
 void
+cdp_rows_are_few(CdpRows *rows)
+{
+	rows->enr.md.enrtuples = 1;
+}
+
+void
 cdp_rows_publish(CdpRows *rows)
 {
 	int			rc = SPI_register_relation(&rows->enr);

@@ -24,6 +24,12 @@ extern CdpRows *cdp_rows_open(const char *name, int ncolumns,
 							  const char *const *names, const Oid *types);
 extern void cdp_rows_start(CdpRows *rows);
 extern void cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls);
+/*
+ * For a statement that finds a row of a large table for each of ours: by its
+ * index, also when the plan was made before the table was ever analyzed.
+ */
+extern void cdp_rows_are_few(CdpRows *rows);
+
 extern void cdp_rows_publish(CdpRows *rows);
 extern void cdp_rows_close(CdpRows *rows);
 

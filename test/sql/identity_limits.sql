@@ -159,3 +159,14 @@ SELECT cdp.identify('{"member_id": "s-500", "device_id": "dev-500"}') = cdp.reso
 SELECT seq_tup_read + idx_tup_fetch - :before < 10 AS only_his FROM pg_stat_xact_user_tables WHERE relname = 'merge_refusal';
 SELECT times FROM cdp.merge_refusal r JOIN cdp.identifier i USING (identifier_id) WHERE i.value = 'dev-500';
 ROLLBACK;
+
+-- nor does a sighting read everybody's identifiers while the tables have never been analyzed
+BEGIN;
+UPDATE cdp.identifier_kind SET max_per_customer = 2 WHERE kind IN ('phone', 'device_id');
+SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('occurred_at', '2026-01-01Z', 'identifiers',
+	jsonb_build_object('member_id', 'q-' || g, 'device_id', 'qev-' || g))) FROM generate_series(1, 2000) g));
+SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS before FROM pg_stat_xact_user_tables WHERE relname = 'identifier' \gset
+SELECT cdp.identify('{"member_id": "q-1", "device_id": "qev-1"}', occurred_at => '2026-01-09Z') = cdp.resolve('member_id', 'q-1') AS seen_later;
+SELECT cdp.identify('{"member_id": "q-2", "phone": "13800001234"}', occurred_at => '2026-01-09Z') = cdp.resolve('member_id', 'q-2') AS a_new_phone;
+SELECT seq_tup_read + idx_tup_fetch - :before < 100 AS only_theirs FROM pg_stat_xact_user_tables WHERE relname = 'identifier';
+ROLLBACK;

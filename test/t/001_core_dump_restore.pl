@@ -67,7 +67,7 @@ sub restored
 	is($new->safe_psql($to, 'SELECT count(*) FROM cdp.job_run'), $old->safe_psql($db, 'SELECT count(*) FROM cdp.job_run'), "$how: no job ran") if $has_jobs;
 	cdp_works($new, $to, 'CALL cdp.migrate()', "$how: migrate() has nothing against it");
 }
-sub target { my ($name, $owner) = @_; $new->safe_psql('postgres', "CREATE DATABASE $name OWNER " . ($owner // 'postgres')); return $name; }
+sub target { my ($name, $owner) = @_; $new->safe_psql('postgres', "CREATE DATABASE $name" . ($owner ? " OWNER $owner" : '')); return $name; }
 sub dump_to { my ($file, @o) = @_; command_ok([ 'pg_dump', '-d', $old->connstr($db), '-f', "$dir/$file", @o ], "pg_dump @o"); }
 my @psql = ('psql', '-Xq', '-v', 'ON_ERROR_STOP=1');
 

@@ -185,7 +185,7 @@ my $err = cdp_fails($node, 'planted', 'CREATE EXTENSION customer_cdp', '42501', 
 like($err, qr/HINT:.*ALTER SCHEMA cdp OWNER/, '... with a hint');
 $node->safe_psql('planted', q{CREATE FUNCTION cdp.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT ''2000-01-01Z''::timestamptz'}, extra_params => $stranger);
 cdp_fails($node, 'planted', 'SET row_security = off; CREATE EXTENSION customer_cdp', '42501', '... also in the guise of a restore, unless it is empty');
-$node->safe_psql('planted', 'ALTER SCHEMA cdp OWNER TO postgres');
+$node->safe_psql('planted', 'ALTER SCHEMA cdp OWNER TO CURRENT_USER');
 cdp_fails($node, 'planted', 'CREATE EXTENSION customer_cdp', '42723', 'a planted function makes CREATE fail');
 $node->safe_psql('planted', 'DROP SCHEMA cdp CASCADE; CREATE SCHEMA cdp; GRANT CREATE ON SCHEMA cdp TO stranger');
 cdp_fails($node, 'planted', 'CREATE EXTENSION customer_cdp', '42501', 'a schema in which a stranger may create is refused');

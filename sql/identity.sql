@@ -196,16 +196,20 @@ CREATE INDEX IF NOT EXISTS identity_link_apart ON cdp.identity_link (identifier_
 CREATE INDEX IF NOT EXISTS identity_link_b ON cdp.identity_link (identifier_b);
 CREATE INDEX IF NOT EXISTS identity_link_merge_id ON cdp.identity_link (merge_id) WHERE merge_id IS NOT NULL;
 COMMENT ON TABLE cdp.identity_link IS 'Evidence, one row per pair of identifiers that were seen together, or that somebody judged. Holds ids, never values. Rows are never deleted.';
+COMMENT ON COLUMN cdp.identity_link.link_id IS 'never reused; decides ties';
 COMMENT ON COLUMN cdp.identity_link.identifier_a IS 'the smaller identifier_id of the two';
+COMMENT ON COLUMN cdp.identity_link.identifier_b IS 'the greater one';
 COMMENT ON COLUMN cdp.identity_link.relation IS 'same (one customer), apart (never one customer), household (neighbours; merges nobody)';
 COMMENT ON COLUMN cdp.identity_link.rule IS 'kinds of the two, the stronger first (member_id+phone); manual; or match: and the name of a match model';
 COMMENT ON COLUMN cdp.identity_link.weight IS 'log2 of the odds, of a match; NULL: certain';
+COMMENT ON COLUMN cdp.identity_link.source IS 'who said so first; NULL: nobody was named';
 COMMENT ON COLUMN cdp.identity_link.occurred_at IS 'when the two were first seen together';
+COMMENT ON COLUMN cdp.identity_link.linked_at IS 'when the row was written';
 COMMENT ON COLUMN cdp.identity_link.merge_id IS 'the merge that this evidence caused; NULL: none';
 COMMENT ON COLUMN cdp.identity_link.refusal IS 'why the evidence was not followed: limit, customer_too_large, kept_apart; NULL: it was';
 COMMENT ON COLUMN cdp.identity_link.overrides_limits IS 'an operator wants it in spite of the limits; a re-check hears it last and asks none';
 COMMENT ON COLUMN cdp.identity_link.revoked_at IS 'when it was taken back; NULL: it counts';
-COMMENT ON COLUMN cdp.identity_link.revoked_by IS 'who took it back: an unmerge, or cdp.allow_merge()';
+COMMENT ON COLUMN cdp.identity_link.revoked_by IS 'the role that took it back';
 COMMENT ON COLUMN cdp.identity_link.revoked_reason IS 'what the operator said who took it back';
 
 PERFORM cdp._ensure_table('merge_log', $t$ (

@@ -91,9 +91,10 @@ BEGIN
 END $$;
 
 -- predicted, done, done again
-CREATE TEMP TABLE predicted AS SELECT * FROM cdp.recheck_identity();
+-- n: a table keeps no order
+CREATE TEMP TABLE predicted AS SELECT * FROM cdp.recheck_identity() WITH ORDINALITY r(profile_id, customer_before, customer_after, reason, n);
 SELECT ok((SELECT count(*) > 20 FROM predicted), 'the evidence changes something');
-SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT * FROM predicted', 'a dry run predicts the real one, row by row');
+SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT profile_id, customer_before, customer_after, reason FROM predicted ORDER BY n', 'a dry run predicts the real one, row by row');
 SELECT is_empty('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'a second one has nothing to do');
 SELECT set_eq('SELECT * FROM pg_temp.partition(''A'')', 'SELECT * FROM pg_temp.replay()', 'the partition is that of a plain replay');
 SELECT set_eq('SELECT * FROM pg_temp.partition(''B'')', 'SELECT * FROM pg_temp.partition(''A'')', 'the order in which evidence came does not matter');
@@ -108,14 +109,14 @@ SELECT count(*) FROM cdp.recheck_identity(dry_run => false) \g /dev/null
 CREATE TEMP TABLE loose AS SELECT * FROM pg_temp.partition('A');
 UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind IN ('t_phone', 't_mail');
 DELETE FROM predicted;
-INSERT INTO predicted SELECT * FROM cdp.recheck_identity();
-SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT * FROM predicted', 'tightened: as predicted');
+INSERT INTO predicted SELECT * FROM cdp.recheck_identity() WITH ORDINALITY;
+SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT profile_id, customer_before, customer_after, reason FROM predicted ORDER BY n', 'tightened: as predicted');
 SELECT set_eq('SELECT * FROM pg_temp.partition(''B'')', 'SELECT * FROM pg_temp.replay()', '… it is the replay');
 SELECT is_empty('SELECT * FROM cdp.verify_identity()', '… and sound');
 UPDATE cdp.identifier_kind SET max_per_customer = 4 WHERE kind IN ('t_phone', 't_mail');
 DELETE FROM predicted;
-INSERT INTO predicted SELECT * FROM cdp.recheck_identity();
-SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT * FROM predicted', 'loosened again: as predicted');
+INSERT INTO predicted SELECT * FROM cdp.recheck_identity() WITH ORDINALITY;
+SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT profile_id, customer_before, customer_after, reason FROM predicted ORDER BY n', 'loosened again: as predicted');
 SELECT set_eq('SELECT * FROM pg_temp.partition(''A'')', 'SELECT * FROM loose', '… the partition is the first one');
 
 -- the aliases can be had from the links and the log

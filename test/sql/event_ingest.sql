@@ -91,6 +91,11 @@ CALL cdp.ingest('v', 'order', '{"order_id": "''v-'' || id", "identifiers": {"mem
 SELECT order_id, source FROM cdp.sales_order WHERE order_id LIKE 'v-%' ORDER BY 1;
 SELECT line_no, reason FROM cdp.ingest_reject WHERE source = 'legacy';
 SELECT job, status, done FROM cdp.job_status WHERE job LIKE 'ingest %' ORDER BY job;
+-- new persons in every part of a relation without key, and an error between them: nothing of one part is used by the next
+CREATE VIEW w AS SELECT g AS id, 'w-' || g % 300 AS who, CASE WHEN g % 50 = 0 THEN 'infinity' ELSE timestamp '2026-02-01' END AS at, g AS total
+	FROM generate_series(1, 600) g;
+CALL cdp.ingest('w', 'order', '{"order_id": "''w-'' || id", "identifiers": {"member_id": "who"}, "ordered_at": "at", "amount": "total"}', 'parts', 1);
+SELECT count(*), count(DISTINCT profile_id) AS persons FROM cdp.sales_order WHERE source = 'parts';
 -- refused
 SELECT cdp.make_staging('emperor');
 SELECT cdp.make_staging(NULL);

@@ -44,7 +44,7 @@ typedef enum TagValueType
 typedef struct TagValue
 {
 	TagValueType type;
-	double		number;			/* finite, never -0 */
+	double		number;			/* finite, never -0, at most 15 significant digits */
 	DateADT		date;			/* finite, years 0001 to 9999 */
 	const char *text;			/* not terminated */
 	int			text_len;
@@ -91,7 +91,9 @@ typedef struct TagCursor
 } TagCursor;
 extern bool cdp_tagset_next(const TagSet *set, TagCursor *cursor, TagEntry *entry);
 
-/* entries in any order; of a repeated name the later one wins.  54000 above the limit. */
+/* sorts by name, keeps the later one of a repeated name, answers how many remain; 54000 above the limit */
+extern int	cdp_tagset_settle(TagEntry *entries, int count);
+/* entries in any order, settled here.  They must be right: cdp_tag_check_name, cdp_tag_is_number and its like. */
 extern struct varlena *cdp_tagset_build(TagEntry *entries, int count);
 
 /*
@@ -135,9 +137,9 @@ typedef struct TagScan
 } TagScan;
 
 extern void cdp_tag_skip_space(TagScan *scan);
-/* a name, quoted or not, into buf of TAG_MAX_NAME bytes; answers its length; *quoted may be NULL */
+/* a name, quoted or not, into buf of TAG_MAX_NAME bytes; answers its length; *quoted may be NULL.  Stops before .* */
 extern int	cdp_tag_scan_name(TagScan *scan, char *buf, bool *quoted);
-/* a number, a date, a bare word or "text"; a text lies in buf of TAG_MAX_NAME bytes */
+/* a number, a date, a bare word or "text"; a text lies in buf of TAG_MAX_NAME bytes; refuses a bare now, now-30d */
 extern void cdp_tag_scan_value(TagScan *scan, TagValue *value, char *buf);
 /* after the @ */
 extern TimestampTz cdp_tag_scan_instant(TagScan *scan);
@@ -149,10 +151,16 @@ extern void cdp_tag_put_name(StringInfo out, const char *name, int len);
 extern void cdp_tag_put_value(StringInfo out, const TagValue *value);
 extern void cdp_tag_put_instant(StringInfo out, TimestampTz at);
 
-/* a name that a caller hands over raw: 22023 with hint for empty levels, *, length, levels; what names the argument */
+/* a name that a caller hands over raw: 22023 for empty levels and *, 54000 for length and levels; what names the argument */
 extern void cdp_tag_check_name(const char *name, int len, const char *what);
-/* numbers of text and JSON: JSON's grammar, 22003 above 15 significant digits */
+/* JSON's grammar, 22003 above 15 significant digits (zeros at either end do not count) */
 extern bool cdp_tag_parse_number(const char *text, int len, double *number);
 extern bool cdp_tag_parse_date(const char *text, int len, DateADT *date);
+
+/* what a TagEntry may hold of numbers, dates and instants that were computed */
+extern bool cdp_tag_is_number(double number);
+extern double cdp_tag_round(double number);
+extern bool cdp_tag_is_date(DateADT date);
+extern bool cdp_tag_is_instant(TimestampTz at);
 
 #endif							/* CDP_TAG_H */

@@ -134,8 +134,12 @@ extern char *cdp_tagquery_term_text(const TagQuery *query, const TagNode *node);
 /* does it, or one of its parts, ask for a segment? */
 extern bool cdp_tagquery_has_segment(const TagQuery *query);
 
-/* for those who make trees: 54000, 54001 where the limits are passed (tag_query_make.c) */
-extern void cdp_tagquery_check(const TagQuery *query);
+/*
+ * For those who make trees: end of a node is how many nodes it is with all
+ * below it, its strings follow each other in the order of the nodes, the
+ * offsets are filled in.  54000, 54001 where a limit is passed.
+ */
+extern TagQuery *cdp_tagquery_make(const TagNode *nodes, uint32 nnodes, const char *strings, uint32 len);
 pg_noreturn extern void cdp_tagquery_refuse_depth(void);
 pg_noreturn extern void cdp_tagquery_refuse_bytes(void);
 pg_noreturn extern void cdp_tagquery_refuse_terms(void);

@@ -59,6 +59,13 @@ COMMENT ON FUNCTION cdp._tagquery_segments(cdp.tagquery) IS 'internal: the names
 -- @access
 ('function', 'tagset_matches', 'EXECUTE', '{public}'),
 ('function', 'tagset_explain', 'EXECUTE', '{public}'),
+('function', '_tagset_query', 'EXECUTE', '{public}'),
+('function', '_query_tagset', 'EXECUTE', '{public}'),
+('function', '_tagquery_and', 'EXECUTE', '{public}'),
+('function', '_tagquery_or', 'EXECUTE', '{public}'),
+('function', '_tagquery_not', 'EXECUTE', '{public}'),
+('function', '_tagquery_eq', 'EXECUTE', '{public}'),
+('function', '_tagquery_ne', 'EXECUTE', '{public}'),
 
 -- @bind
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),

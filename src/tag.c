@@ -155,6 +155,7 @@ cdp_tagset_out(PG_FUNCTION_ARGS)
 	PG_RETURN_CSTRING(out.data);
 }
 
+/* What came in is no tagset. */
 pg_noreturn static void
 refuse_bytes(const char *why)
 {
@@ -173,6 +174,7 @@ need_bytes(StringInfo buf, int64 n)
 		refuse_bytes("It ends too early.");
 }
 
+/* A length and so many bytes of text, in the server's encoding. */
 static const char *
 receive_text(StringInfo buf, int *len)
 {
@@ -183,6 +185,8 @@ receive_text(StringInfo buf, int *len)
 	if (n < 0)
 		refuse_bytes("A length is negative.");
 	need_bytes(buf, n);
+	if (!pg_verify_mbstr(pg_get_client_encoding(), buf->data + buf->cursor, n, true))
+		refuse_bytes("A text is none in client_encoding.");
 	return pq_getmsgtext(buf, n, len);
 }
 
@@ -256,6 +260,7 @@ cdp_tagset_recv(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(cdp_tagset_build(entries, count));
 }
 
+/* What receive_text reads. */
 static void
 send_text(StringInfo buf, const char *text, int len)
 {
@@ -316,6 +321,7 @@ sets_equal(Datum a, Datum b)
 
 #define COMPARE(a, b)	(((a) > (b)) - ((a) < (b)))
 
+/* As memcmp; what is a beginning of the other comes first. */
 static int
 compare_bytes(const char *a, int a_len, const char *b, int b_len)
 {

@@ -39,13 +39,13 @@ static const struct
 	{"\xef\xbc\x82", "\""}
 };
 
-/* blanks, and characters without any width, other than those of ASCII */
+/* blanks that ASCII has not, and characters without any width */
 static const struct
 {
 	pg_wchar	first;
 	pg_wchar	last;
 }			blanks[] = {
-	{0x80, 0xA0}, {0xAD, 0xAD}, {0x1680, 0x1680}, {0x2000, 0x200B}, {0x200E, 0x200F}, {0x2028, 0x202F},
+	{0x01, 0x08}, {0x0E, 0x1F}, {0x7F, 0xA0}, {0xAD, 0xAD}, {0x1680, 0x1680}, {0x2000, 0x200B}, {0x200E, 0x200F}, {0x2028, 0x202F},
 	{0x205F, 0x2064}, {0x2066, 0x206F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}
 };
 
@@ -383,7 +383,7 @@ cdp_tag_parse_number(const char *text, int len, double *number)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("number out of range"),
-				 errhint("A number lies between 1e-307 and 1e+308; put an identifier into double quotes, then it is a text.")));
+				 errhint("The largest number is 1.79e+308, the smallest above zero 5e-324; an identifier is a text: put it into double quotes.")));
 	*number = result == 0 ? 0 : result;
 	return true;
 }

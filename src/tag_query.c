@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(cdp_tagquery_send);
 #define HINT_STAR		"* alone is everyone; behind a name and a dot it is the name with all below it: region.华东.*."
 #define HINT_NOW		"Write now, or now with + or -, a number and h, d, w, mo or y: now-30d, now+2w, now-3mo."
 #define HINT_IN			"Write grade in (gold, platinum)."
+#define HINT_PREFIX		"A value belongs to one tag: region.华东 = 1. Ask for several with |."
 
 typedef struct QueryParser
 {
@@ -274,8 +275,7 @@ parse_term(QueryParser *p)
 	if (take_operator(p, &node->op))
 	{
 		if (node->kind == TAGQ_BELOW)
-			cdp_tag_scan_error(&p->scan, start, "a comparison behind .*",
-							   "Only one tag has a value to compare: region.华东 = 1. Ask for several with |.");
+			cdp_tag_scan_error(&p->scan, start, "a comparison behind .*", HINT_PREFIX);
 		node->kind = TAGQ_COMPARE;
 		cdp_tag_skip_space(&p->scan);
 		start = p->scan.at;
@@ -287,8 +287,7 @@ parse_term(QueryParser *p)
 	else if (at_word(p, "in"))
 	{
 		if (node->kind == TAGQ_BELOW)
-			cdp_tag_scan_error(&p->scan, start, "a comparison behind .*",
-							   "Only one tag has a value to compare: " HINT_IN);
+			cdp_tag_scan_error(&p->scan, start, "a comparison behind .*", HINT_PREFIX);
 		node->kind = TAGQ_IN;
 		p->terms--;
 		p->scan.at += 2;
@@ -402,7 +401,7 @@ cdp_tagquery_parse(const char *text)
 	if (p.scan.end - text > TAGQUERY_MAX_BYTES)
 		cdp_tagquery_refuse_bytes();
 	if (peek(&p) == '\0')
-		cdp_tag_scan_error(&p.scan, p.scan.at, "there is nothing in it", "Everyone is *, one tag its name; " HINT_JOIN);
+		cdp_tag_scan_error(&p.scan, p.scan.at, "there is nothing in it", "Everyone is *, who has a tag its name. " HINT_JOIN);
 	p.room = 16;
 	p.nodes = palloc(p.room * sizeof(TagNode));
 	initStringInfo(&p.strings);

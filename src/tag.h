@@ -91,7 +91,9 @@ typedef struct TagCursor
 } TagCursor;
 extern bool cdp_tagset_next(const TagSet *set, TagCursor *cursor, TagEntry *entry);
 
-/* entries in any order; of a repeated name the later one wins.  54000 above the limit. */
+/* sorts by name, keeps the later one of a repeated name, answers how many remain; 54000 above the limit */
+extern int	cdp_tagset_settle(TagEntry *entries, int count);
+/* entries in any order, settled here.  They must be right: cdp_tag_check_name, cdp_tag_is_number and its like. */
 extern struct varlena *cdp_tagset_build(TagEntry *entries, int count);
 
 /*

@@ -26,6 +26,8 @@ CDP_MODULES = \
 	event_source \
 	event_ingest \
 	value \
+	tag \
+	tag_customer \
 	identity_360 \
 	core_demo
 

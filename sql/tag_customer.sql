@@ -187,10 +187,11 @@ BEGIN
 		RAISE EXCEPTION 'name must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'Tags are listed in cdp.tag.';
 	END IF;
 	DELETE FROM cdp.tag t WHERE t.name = drop_tag.name;
-	IF NOT FOUND AND NOT EXISTS (SELECT FROM cdp.profile_tag t WHERE t.tags - ARRAY[drop_tag.name] <> t.tags) THEN
+	IF NOT FOUND AND NOT EXISTS (SELECT FROM cdp.profile_tag t WHERE (t.tags OPERATOR(cdp.-) ARRAY[drop_tag.name]) OPERATOR(cdp.<>) t.tags) THEN
 		RAISE EXCEPTION 'there is no tag "%"', name USING ERRCODE = 'undefined_object', HINT = 'Tags are listed in cdp.tag.';
 	END IF;
-	UPDATE cdp.profile_tag t SET tags = t.tags - ARRAY[drop_tag.name] WHERE t.tags - ARRAY[drop_tag.name] <> t.tags;
+	UPDATE cdp.profile_tag t SET tags = t.tags OPERATOR(cdp.-) ARRAY[drop_tag.name]
+	WHERE (t.tags OPERATOR(cdp.-) ARRAY[drop_tag.name]) OPERATOR(cdp.<>) t.tags;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN n;
 END $$;

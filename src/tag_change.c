@@ -28,6 +28,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "event.h"
+#include "executor/executor.h"
 #include "identity_step.h"
 #include "miscadmin.h"
 #include "probe.h"
@@ -305,7 +306,7 @@ note_row(Change *c, int64 profile_id, const Side *old, const Side *new, bool is_
 
 	if (own_differs)
 		note_difference(c, profile_id, own_before, own_after);
-	if (!writer->quiet && !writer->settling)
+	if (!writer->quiet && !writer->spreading)
 	{
 		if (is_part ? own_differs || new->tags != NULL : new->own != NULL && !same_bytes(old->own, new->own))
 			c->owned[c->nowned++] = profile_id;
@@ -500,7 +501,7 @@ change_begin(Change *c, int nrows)
 	static const char *const history[9] = {"change_id", "profile_id", "tag", "change", "value", "value_type", "valid_until", "source", "changed_at"};
 	static const Oid history_types[9] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID};
 	static const char *const counted[3] = {"customer_id", "old", "new"};
-	Oid			tagset = get_atttype(cdp_relation("tag_change"), get_attnum(cdp_relation("tag_change"), "new"));
+	Oid			tagset = cdp_tagset_type();
 	Oid			counted_types[3] = {INT8OID, tagset, tagset};
 
 	memset(c, 0, sizeof(Change));
@@ -549,7 +550,7 @@ change_end(Change *c)
 	for (int i = 0; i < c->nlagging; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		cdp_settle_tags(c->lagging[i], writer);
+		cdp_spread_tags(c->lagging[i], writer);
 	}
 }
 

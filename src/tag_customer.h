@@ -41,7 +41,7 @@ typedef struct CdpTagWriter
 	bool		by_rule;		/* may write tags that a rule owns */
 	bool		quiet;			/* what is written was said before: no history, no events */
 	bool		locked;			/* the profiles concerned are locked and there */
-	bool		settling;		/* rows of merged customers are being put right */
+	bool		spreading;		/* rows of merged customers are being put right */
 } CdpTagWriter;
 
 /* run a statement of ours that writes profile_tag; answers the number of rows */
@@ -52,7 +52,7 @@ extern uint64 cdp_write_tags(SPIPlanPtr plan, Datum *args, const char *nulls, co
  * say; or own_tags of a merged customer what its tags say.
  */
 extern void cdp_reunite_tags(int64 customer_id);
-extern void cdp_settle_tags(int64 customer_id, const CdpTagWriter *writer);
+extern void cdp_spread_tags(int64 customer_id, const CdpTagWriter *writer);
 
 /* type cdp.tagset, and a plan whose parameters of type InvalidOid are of it: it may be dropped and made again */
 typedef struct CdpTagPlan

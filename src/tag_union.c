@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(cdp_reunite_tags_sql);
+PG_FUNCTION_INFO_V1(cdp_restore_tags);
 
 /* a row of profile_tag, with what it shall be */
 typedef struct Part
@@ -258,7 +259,7 @@ has_entry(const TagSet *set, const TagEntry *wanted)
  * of the One ID, what is gone was taken from whoever had it.
  */
 void
-cdp_settle_tags(int64 customer_id, const CdpTagWriter *as)
+cdp_spread_tags(int64 customer_id, const CdpTagWriter *as)
 {
 	CdpTagWriter writer = *as;
 	Family		family;
@@ -269,7 +270,7 @@ cdp_settle_tags(int64 customer_id, const CdpTagWriter *as)
 	load_family(&family, customer_id);
 	if (family.n == 0)
 		return;
-	writer.settling = writer.locked = true;
+	writer.spreading = writer.locked = true;
 	tags = family.parts[0].tags ? family.parts[0].tags : empty_set();
 	cdp_tagset_open(&wanted, tags);
 	cdp_tagset_open(&united, unite(&family));
@@ -318,4 +319,60 @@ cdp_reunite_tags_sql(PG_FUNCTION_ARGS)
 	cdp_reunite_tags(PG_GETARG_INT64(0));
 	cdp_end(&verb);
 	PG_RETURN_VOID();
+}
+
+/*
+ * cdp._restore_tags() -> rows that were wrong.  What was said last of each
+ * tag is the truth; that it expired is nothing that was said.
+ */
+Datum
+cdp_restore_tags(PG_FUNCTION_ARGS)
+{
+	static SPIPlanPtr plans[3] = {NULL};
+	static SPIPlanPtr merged = NULL;
+	static const char *const said =
+		"WITH newest AS ("
+		"  SELECT DISTINCT ON (profile_id, tag) profile_id, tag, change, value, value_type, valid_until"
+		"  FROM cdp.tag_history WHERE change <> 'expired' ORDER BY profile_id, tag, change_id DESC"
+		"), said AS ("
+		"  SELECT n.profile_id, cdp._tagset_of(array_agg(n.tag), array_agg(n.value), array_agg(n.value_type), array_agg(n.valid_until)) AS tags"
+		"  FROM newest n JOIN cdp.profile p USING (profile_id) WHERE n.change <> 'removed' GROUP BY n.profile_id"
+		")";
+	static const char *const statements[3] = {
+		" DELETE FROM cdp.profile_tag t WHERE NOT EXISTS (SELECT FROM said s WHERE s.profile_id = t.profile_id)"
+		" AND (coalesce(t.own_tags, t.tags) OPERATOR(cdp.=) ''::cdp.tagset) IS NOT TRUE",
+		" UPDATE cdp.profile_tag t SET tags = s.tags, own_tags = NULL FROM said s WHERE s.profile_id = t.profile_id"
+		" AND (coalesce(t.own_tags, t.tags) OPERATOR(cdp.=) s.tags) IS NOT TRUE",
+		" INSERT INTO cdp.profile_tag (profile_id, tags) SELECT s.profile_id, s.tags FROM said s"
+		" WHERE NOT EXISTS (SELECT FROM cdp.profile_tag t WHERE t.profile_id = s.profile_id)",
+	};
+	static const CdpTagWriter writer = {.quiet = true, .locked = true};
+	CdpVerb		verb;
+	int64		wrong = 0;
+	int64	   *ids;
+	uint64		n;
+
+	cdp_begin_write(&verb, "restore_tags");
+	for (int i = 0; i < lengthof(statements); i++)
+		wrong += cdp_write_tags(cdp_plan(&plans[i], psprintf("%s%s", said, statements[i]), 0, NULL), NULL, NULL, &writer);
+	if (SPI_execute_plan(cdp_plan(&merged, "SELECT customer_id FROM cdp.profile_alias UNION SELECT t.profile_id FROM cdp.profile_tag t"
+								  " WHERE t.own_tags IS NOT NULL AND NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = t.profile_id)",
+								  0, NULL), NULL, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read aliases");
+	n = SPI_processed;
+	ids = palloc_extended(sizeof(int64) * Max(n, 1), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		cdp_reunite_tags(ids[i]);
+	}
+	cdp_end(&verb);
+	PG_RETURN_INT64(wrong);
 }

@@ -16,6 +16,7 @@
  */
 #include "tag_customer.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "identity_step.h"
 #include "miscadmin.h"
@@ -78,7 +79,7 @@ Oid
 cdp_tagset_type(void)
 {
 	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("tagset"),
-						   ObjectIdGetDatum(get_namespace_oid(CDP_SCHEMA, false)));
+						   ObjectIdGetDatum(get_namespace_oid("cdp", false)));
 }
 
 SPIPlanPtr

@@ -1,5 +1,5 @@
 -- tag_customer: which tags a customer has, and every word that was ever said about it.
--- C: src/tag_customer.c (verbs), src/tag_change.c (triggers), src/tag_union.c (merged customers), src/tag_dictionary.c
+-- C: src/tag_customer.c (verbs), src/tag_change.c (triggers), src/tag_reunite.c (merged customers), src/tag_dictionary.c
 -- Page: doc/tag_customer.md  Tests: test/sql/tag_customer.sql, test/pgtap/tag_customer.sql, test/specs/tag_*.spec
 
 -- @code

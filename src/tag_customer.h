@@ -48,7 +48,7 @@ typedef struct CdpTagWriter
 extern uint64 cdp_write_tags(SPIPlanPtr plan, Datum *args, const char *nulls, const CdpTagWriter *writer);
 
 /*
- * tag_union.c: make tags of a customer's rows what own_tags and the aliases
+ * tag_reunite.c: make tags of a customer's rows what own_tags and the aliases
  * say; or own_tags of a merged customer what its tags say.
  */
 extern void cdp_reunite_tags(int64 customer_id);

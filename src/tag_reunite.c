@@ -1,5 +1,5 @@
 /*
- * tag_union.c
+ * tag_reunite.c
  *	  Tags of customers who are several profiles.
  *
  *		profile_tag		tags				own_tags

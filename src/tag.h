@@ -72,6 +72,8 @@ typedef struct TagSet
 /* value may have a short header; it is not toasted */
 extern void cdp_tagset_open(TagSet *set, const struct varlena *value);
 
+#define PG_GETARG_TAGSET(n, set)	cdp_tagset_open(set, PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(n)))
+
 /* index of the entry of that name, -1: none */
 extern int	cdp_tagset_find(const TagSet *set, const char *name, int len);
 /* the entries below name, [from, to): name.x, name.x.y, not name itself, which need not be their neighbour */
@@ -153,9 +155,14 @@ extern void cdp_tag_put_instant(StringInfo out, TimestampTz at);
 
 /* a name that a caller hands over raw: 22023 for empty levels and *, 54000 for length and levels; what names the argument */
 extern void cdp_tag_check_name(const char *name, int len, const char *what);
+/* the same without an error: what is wrong with it, NULL when it is right */
+extern const char *cdp_tag_name_problem(const char *name, int len);
+/* 54000 for a text value above the limit */
+extern void cdp_tag_check_text(int len, const char *what);
 /* JSON's grammar, 22003 above 15 significant digits (zeros at either end do not count) */
 extern bool cdp_tag_parse_number(const char *text, int len, double *number);
 extern bool cdp_tag_parse_date(const char *text, int len, DateADT *date);
+extern bool cdp_tag_parse_instant(const char *text, int len, TimestampTz *at);
 
 /* what a TagEntry may hold of numbers, dates and instants that were computed */
 extern bool cdp_tag_is_number(double number);

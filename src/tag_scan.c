@@ -192,12 +192,9 @@ scan_quoted(TagScan *scan, char *buf, const char *too_long)
 	return len;
 }
 
-/*
- * What is wrong with a name, NULL when it is right; *place is where.  The
- * limits are left to the caller.
- */
+/* What is wrong with the levels of a name and where, NULL when nothing is. */
 static const char *
-name_problem(const char *name, int len, int *place, int *levels)
+levels_problem(const char *name, int len, int *place, int *levels)
 {
 	int			level = 0;		/* where the level begins */
 
@@ -218,6 +215,17 @@ name_problem(const char *name, int len, int *place, int *levels)
 	return NULL;
 }
 
+const char *
+cdp_tag_name_problem(const char *name, int len)
+{
+	int			place;
+	int			levels;
+	const char *problem = levels_problem(name, len, &place, &levels);
+
+	return problem != NULL ? problem : len > TAG_MAX_NAME ? NAME_TOO_LONG : levels > TAG_MAX_LEVELS ? NAME_TOO_DEEP : NULL;
+}
+
+/* How it is done right. */
 static const char *
 name_hint(const char *problem)
 {
@@ -267,7 +275,7 @@ cdp_tag_scan_name(TagScan *scan, char *buf, bool *quoted)
 		(*scan->at == '"' || (in_quotes && (is_name_char(*scan->at) && !needs_quotes(scan->at, scan->end))) ||
 		 (in_quotes && *scan->at == '.' && !(scan->end - scan->at > 1 && scan->at[1] == '*'))))
 		cdp_tag_scan_error(scan, scan->at, "a part of a name is in quotes", "Quote the whole name: \"region.华东 一区\".");
-	problem = name_problem(buf, len, &place, &levels);
+	problem = levels_problem(buf, len, &place, &levels);
 	if (problem != NULL)
 	{
 		/* inside quotes a doubled one is one byte of the name: find the place again */
@@ -293,7 +301,7 @@ cdp_tag_check_name(const char *name, int len, const char *what)
 
 	if (len > TAG_MAX_NAME)
 		refuse_limit(what, NAME_TOO_LONG, TAG_MAX_NAME);
-	problem = name_problem(name, len, &place, &levels);
+	problem = levels_problem(name, len, &place, &levels);
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -302,6 +310,13 @@ cdp_tag_check_name(const char *name, int len, const char *what)
 				 errhint("%s", name_hint(problem))));
 	if (levels > TAG_MAX_LEVELS)
 		refuse_limit(what, NAME_TOO_DEEP, TAG_MAX_LEVELS);
+}
+
+void
+cdp_tag_check_text(int len, const char *what)
+{
+	if (len > TAG_MAX_NAME)
+		refuse_limit(what, TEXT_TOO_LONG, TAG_MAX_NAME);
 }
 
 /* JSON's grammar of a number: is it one, and how many significant digits are in it? */
@@ -487,8 +502,7 @@ cdp_tag_scan_value(TagScan *scan, TagValue *value, char *buf)
 						   "Write the date, such as 2026-01-31; only a query compares with now-30d. As a text it is written \"now\".");
 	else
 	{
-		if (len > TAG_MAX_NAME)
-			refuse_limit(scan->what, TEXT_TOO_LONG, TAG_MAX_NAME);
+		cdp_tag_check_text(len, scan->what);
 		memcpy(buf, start, len);
 		value->type = TAG_TEXT;
 		value->text = buf;
@@ -578,26 +592,34 @@ cdp_tag_is_instant(TimestampTz at)
 	return at >= FIRST_DATE * USECS_PER_DAY && at < END_DATE * USECS_PER_DAY;
 }
 
-TimestampTz
-cdp_tag_scan_instant(TagScan *scan)
+/* A day, which means its midnight UTC, or a day, T and a clock with Z or an offset; false when it is none. */
+bool
+cdp_tag_parse_instant(const char *text, int len, TimestampTz *at)
 {
-	const char *start = scan->at;
 	int64		usecs = 0;
 	int			year;
 	int			month;
 	int			day;
+
+	if (len < 10 || !parse_ymd(text, &year, &month, &day) ||
+		!(len == 10 || (text[10] == 'T' && parse_clock(text + 11, text + len, &usecs))))
+		return false;
+	*at = (TimestampTz) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + usecs;
+	return cdp_tag_is_instant(*at);
+}
+
+/* What stands behind the @. */
+TimestampTz
+cdp_tag_scan_instant(TagScan *scan)
+{
+	const char *start = scan->at;
 	TimestampTz result;
 
 	scan->at = word_end(start, scan->end);
-	if (scan->at - start >= 10 && parse_ymd(start, &year, &month, &day) &&
-		(scan->at - start == 10 || (start[10] == 'T' && parse_clock(start + 11, scan->at, &usecs))))
-	{
-		result = (TimestampTz) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + usecs;
-		if (cdp_tag_is_instant(result))
-			return result;
-	}
-	cdp_tag_scan_error(scan, start, "no instant behind @",
-					   "Write @2026-12-31 (midnight UTC), @2026-12-31T08:30:00Z or @2026-12-31T16:30:00+08:00.");
+	if (!cdp_tag_parse_instant(start, scan->at - start, &result))
+		cdp_tag_scan_error(scan, start, "no instant behind @",
+						   "Write @2026-12-31 (midnight UTC), @2026-12-31T08:30:00Z or @2026-12-31T16:30:00+08:00.");
+	return result;
 }
 
 static void

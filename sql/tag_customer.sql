@@ -45,6 +45,14 @@ BEGIN
 		RAISE EXCEPTION 'a tag cannot be renamed' USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Customers carry tags by name: define the new one, give it to those who have the old one, drop the old one.';
 	END IF;
+	IF NEW.kind NOT IN ('fact', 'behaviour', 'consumption', 'predictive') THEN
+		RAISE EXCEPTION 'unknown kind "%" of tag "%"', NEW.kind, NEW.name USING ERRCODE = 'check_violation',
+			HINT = 'Kinds are fact, behaviour, consumption and predictive.';
+	END IF;
+	IF NEW.value_type NOT IN ('none', 'number', 'date', 'text') THEN
+		RAISE EXCEPTION 'unknown value_type "%" of tag "%"', NEW.value_type, NEW.name USING ERRCODE = 'check_violation',
+			HINT = 'Types are none, number, date and text.';
+	END IF;
 	IF NEW.default_ttl <= '0' THEN
 		RAISE EXCEPTION 'default_ttl of tag "%" must be positive', NEW.name USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'For example interval ''90 days''; NULL: tags of this name stay until they are removed.';

@@ -162,9 +162,13 @@ note_event(Change *c, const char *event, int64 profile_id, const char *name, int
 	}
 	if (entry != NULL && entry->valid_until != DT_NOEND)
 	{
+		int			start;
+
 		appendStringInfoString(&json, ", \"valid_until\": \"");
+		start = json.len;
 		cdp_tag_put_instant(&json, entry->valid_until);
-		appendStringInfoChar(&json, '"');
+		/* where a tagset has the day alone, readers of JSON want a moment */
+		appendStringInfoString(&json, json.len - start == 10 ? "T00:00:00Z\"" : "\"");
 	}
 	if (writer->source != NULL)
 	{

@@ -50,7 +50,7 @@ typedef struct TagItem
 	TimestampTz valid_until;	/* DT_NOEND: not given */
 } TagItem;
 
-/* error context: which of many it was, and what to do with a number that is none */
+/* error context: which of many it was */
 static void
 about_item(void *arg)
 {
@@ -58,8 +58,24 @@ about_item(void *arg)
 
 	if (item->ord > 0)
 		errcontext("item %d", item->ord);
+}
+
+/* the same, and what to do with a number that is none */
+static void
+about_value(void *arg)
+{
+	about_item(arg);
 	if (geterrcode() == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
 		errhint("A long number is an identifier: declare the tag with cdp.define_tag(name, value_type => 'text').");
+}
+
+pg_noreturn static void
+refuse_null(const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s must not be NULL", what),
+			 errhint("%s", hint)));
 }
 
 char *
@@ -427,7 +443,7 @@ apply_batch(TagItem *items, int n, const char *source)
 
 	for (int i = 0; i < n; i++)
 	{
-		ErrorContextCallback context = {error_context_stack, about_item, &items[i]};
+		ErrorContextCallback context = {error_context_stack, about_value, &items[i]};
 
 		error_context_stack = &context;
 		check_item(&items[i]);
@@ -479,7 +495,7 @@ customer_and_tag(FunctionCallInfo fcinfo, TagItem *item)
 	memset(item, 0, sizeof(TagItem));
 	item->given = cdp_id_arg(fcinfo, 0, "customer_id");
 	if (PG_ARGISNULL(1))
-		cdp_refuse_null("tag");
+		refuse_null("tag", "The name of the tag, for example region.华东.");
 	name = PG_GETARG_TEXT_PP(1);
 	item->name = VARDATA_ANY(name);
 	item->name_len = VARSIZE_ANY_EXHDR(name);
@@ -535,6 +551,18 @@ refuse_item(const char *problem, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* a whole number from 1 to 2^63 - 1 */
+static bool
+read_id(Numeric number, int64 *id)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	char	   *end;
+
+	errno = 0;
+	*id = strtoll(text, &end, 10);
+	return errno == 0 && *end == '\0' && *id > 0;
+}
+
 /* one member of an item */
 static void
 read_member(TagItem *item, const JsonbValue *key, JsonbValue *v)
@@ -545,11 +573,8 @@ read_member(TagItem *item, const JsonbValue *key, JsonbValue *v)
 	{
 		if (v->type == jbvNull)
 			return;
-		if (v->type != jbvNumeric ||
-			!DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(v->val.numeric),
-											  DirectFunctionCall2(numeric_trunc, NumericGetDatum(v->val.numeric), Int32GetDatum(0)))))
-			refuse_item("customer_id must be a whole number", "It is what cdp.identify() answers.");
-		item->given = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v->val.numeric)));
+		if (v->type != jbvNumeric || !read_id(v->val.numeric, &item->given))
+			refuse_item("customer_id must be the id of a customer", "It is a whole number, what cdp.identify() answers.");
 	}
 	else if (cdp_key_is(key, "tag"))
 	{
@@ -617,10 +642,7 @@ read_item(TagItem *item, const JsonbValue *element, int ord)
 		read_member(item, &key, &v);
 	}
 	if (item->given == 0 || item->name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be NULL", item->name == NULL ? "tag" : "customer_id"),
-				 errhint("For example {\"customer_id\": 7, \"tag\": \"vip\"}.")));
+		refuse_null(item->name == NULL ? "tag" : "customer_id", "For example {\"customer_id\": 7, \"tag\": \"vip\"}.");
 	if (item->remove && item->text != NULL)
 		refuse_item("a tag is removed whatever its value is", "Leave value out.");
 	error_context_stack = context.previous;
@@ -639,7 +661,7 @@ cdp_add_tag_many(PG_FUNCTION_ARGS)
 	int			n;
 
 	if (PG_ARGISNULL(0))
-		cdp_refuse_null("items");
+		refuse_null("items", "For example [{\"customer_id\": 7, \"tag\": \"vip\"}].");
 	list = PG_GETARG_JSONB_P(0);
 	if (!JB_ROOT_IS_ARRAY(list) || JB_ROOT_IS_SCALAR(list))
 		ereport(ERROR,

@@ -26,6 +26,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "event.h"
+#include "tag_customer.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -44,6 +45,7 @@ static bool alias_open = false;
 typedef void (*CdpCustomersChanged) (int64 winner, int64 loser, const char *action);
 
 static const CdpCustomersChanged handlers[] = {
+	cdp_tags_customers_changed,
 	NULL
 };
 

@@ -26,6 +26,7 @@ CDP_MODULES = \
 	event_source \
 	event_ingest \
 	value \
+	audience \
 	identity_360 \
 	core_demo
 

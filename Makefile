@@ -26,9 +26,11 @@ CDP_MODULES = \
 	event_source \
 	event_ingest \
 	value \
+	audience \
 	tag \
 	tag_query \
 	tag_customer \
+	tag_bits \
 	identity_360 \
 	core_demo
 

@@ -36,7 +36,7 @@
 PG_FUNCTION_INFO_V1(cdp_condition_key);
 PG_FUNCTION_INFO_V1(cdp_condition_start);
 
-/* arguments of both functions, the last of one */
+/* arguments of both functions; at of the second only */
 #define ARG_WHAT		0
 #define ARG_KEY			1
 #define ARG_WITHIN		2

@@ -25,6 +25,7 @@ CDP_MODULES = \
 	commerce_many \
 	event_source \
 	event_ingest \
+	event_condition \
 	value \
 	audience \
 	tag \

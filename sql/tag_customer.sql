@@ -46,11 +46,11 @@ BEGIN
 			HINT = 'Customers carry tags by name: define the new one, give it to those who have the old one, drop the old one.';
 	END IF;
 	IF NEW.kind NOT IN ('fact', 'behaviour', 'consumption', 'predictive') THEN
-		RAISE EXCEPTION 'unknown kind "%" of tag "%"', NEW.kind, NEW.name USING ERRCODE = 'check_violation',
+		RAISE EXCEPTION 'unknown kind "%" of tag "%"', NEW.kind, NEW.name USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Kinds are fact, behaviour, consumption and predictive.';
 	END IF;
 	IF NEW.value_type NOT IN ('none', 'number', 'date', 'text') THEN
-		RAISE EXCEPTION 'unknown value_type "%" of tag "%"', NEW.value_type, NEW.name USING ERRCODE = 'check_violation',
+		RAISE EXCEPTION 'unknown value_type "%" of tag "%"', NEW.value_type, NEW.name USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Types are none, number, date and text.';
 	END IF;
 	IF NEW.default_ttl <= '0' THEN
@@ -182,7 +182,7 @@ BEGIN
 		rule = excluded.rule, owner = CASE WHEN excluded.rule IS DISTINCT FROM t.rule THEN excluded.owner ELSE t.owner END,
 		description = excluded.description, emits_events = excluded.emits_events;
 END $$;
-COMMENT ON FUNCTION cdp.define_tag(text, text, text, interval, text, text, text, boolean) IS 'Says what a tag is; again with the same name: says it anew. name: as it is, without quotes. kind: fact, behaviour, consumption, predictive. value_type: none, number, date, text; new entries must be of it, entries that are there stay. default_ttl: how long an entry without valid_until lasts; NULL: for ever. rule: tagquery or SELECT that says who has it; NULL: nobody but who calls add_tag(). owner: the current role, which a rule runs as. emits_events: whether Tag Added, Tag Removed and Tag Expired are written. Errors: 22004 NULL name, 22023 a name that is none, 23514 unknown kind or value_type, 42501 another''s role as owner, and those of a rule.';
+COMMENT ON FUNCTION cdp.define_tag(text, text, text, interval, text, text, text, boolean) IS 'Says what a tag is; again with the same name: says it anew. name: as it is, without quotes. kind: fact, behaviour, consumption, predictive. value_type: none, number, date, text; new entries must be of it, entries that are there stay. default_ttl: how long an entry without valid_until lasts; NULL: for ever. rule: tagquery or SELECT that says who has it; NULL: nobody but who calls add_tag(). owner: the current role, which a rule runs as. emits_events: whether Tag Added, Tag Removed and Tag Expired are written. Errors: 22004 NULL name, 22023 a name that is none, unknown kind or value_type, default_ttl that is not positive, 42501 another''s role as owner, and those of a rule.';
 
 CREATE OR REPLACE FUNCTION cdp.drop_tag(name text) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

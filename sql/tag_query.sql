@@ -52,6 +52,12 @@ COMMENT ON FUNCTION cdp._tagquery_eq(cdp.tagquery, cdp.tagquery) IS 'internal: t
 CREATE OR REPLACE FUNCTION cdp._tagquery_ne(a cdp.tagquery, b cdp.tagquery) RETURNS boolean
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_ne';
 COMMENT ON FUNCTION cdp._tagquery_ne(cdp.tagquery, cdp.tagquery) IS 'internal: the operator tagquery <> tagquery';
+CREATE OR REPLACE FUNCTION cdp._tagquery_hash(query cdp.tagquery) RETURNS int
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_hash';
+COMMENT ON FUNCTION cdp._tagquery_hash(cdp.tagquery) IS 'internal: of operator class tagquery_hash_ops';
+CREATE OR REPLACE FUNCTION cdp._tagquery_hash_extended(query cdp.tagquery, seed bigint) RETURNS bigint
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_hash_extended';
+COMMENT ON FUNCTION cdp._tagquery_hash_extended(cdp.tagquery, bigint) IS 'internal: of operator class tagquery_hash_ops';
 CREATE OR REPLACE FUNCTION cdp._tagquery_segments(query cdp.tagquery) RETURNS text[]
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_segments';
 COMMENT ON FUNCTION cdp._tagquery_segments(cdp.tagquery) IS 'internal: the names of the segments that a query asks for, in the order of its text and as often as it does; {} when there are none';
@@ -81,8 +87,10 @@ COMMENT ON OPERATOR cdp.|(cdp.tagquery, cdp.tagquery) IS 'one of them holds, or 
 CREATE OPERATOR cdp.! (RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagquery_not);
 COMMENT ON OPERATOR cdp.!(NONE, cdp.tagquery) IS 'it does not hold; 54000, 54001 above the limits of a query';
 CREATE OPERATOR cdp.= (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagquery_eq, COMMUTATOR = OPERATOR(cdp.=),
-	NEGATOR = OPERATOR(cdp.<>), RESTRICT = pg_catalog.eqsel, JOIN = pg_catalog.eqjoinsel);
+	NEGATOR = OPERATOR(cdp.<>), RESTRICT = pg_catalog.eqsel, JOIN = pg_catalog.eqjoinsel, HASHES);
 COMMENT ON OPERATOR cdp.=(cdp.tagquery, cdp.tagquery) IS 'equal: the same text, not the same meaning (a & b is not b & a)';
 CREATE OPERATOR cdp.<> (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagquery_ne, COMMUTATOR = OPERATOR(cdp.<>),
 	NEGATOR = OPERATOR(cdp.=), RESTRICT = pg_catalog.neqsel, JOIN = pg_catalog.neqjoinsel);
 COMMENT ON OPERATOR cdp.<>(cdp.tagquery, cdp.tagquery) IS 'not equal';
+CREATE OPERATOR CLASS cdp.tagquery_hash_ops DEFAULT FOR TYPE cdp.tagquery USING hash AS
+	OPERATOR 1 cdp.=, FUNCTION 1 cdp._tagquery_hash(cdp.tagquery), FUNCTION 2 cdp._tagquery_hash_extended(cdp.tagquery, bigint);

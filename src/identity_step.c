@@ -62,7 +62,12 @@ cdp_customers_changed(int64 winner, int64 loser, const char *action)
 Datum
 cdp_customers_changed_sql(PG_FUNCTION_ARGS)
 {
-	cdp_customers_changed(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	char	   *action = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	CdpVerb		verb;
+
+	cdp_begin_write(&verb, "_customers_changed");
+	cdp_customers_changed(PG_GETARG_INT64(0), PG_GETARG_INT64(1), action);
+	cdp_end(&verb);
 	PG_RETURN_VOID();
 }
 

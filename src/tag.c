@@ -53,6 +53,7 @@ PG_FUNCTION_INFO_V1(cdp_tag_valid_until);
 PG_FUNCTION_INFO_V1(cdp_tagset_entries);
 PG_FUNCTION_INFO_V1(cdp_tagset_prune);
 PG_FUNCTION_INFO_V1(cdp_tagset_diff);
+PG_FUNCTION_INFO_V1(cdp_tagset_keys_rows);
 
 #define ENTRY_HINT	"Entries are written name, name=value or name=value@2026-12-31, with commas between them."
 
@@ -724,6 +725,29 @@ cdp_tagset_diff(PG_FUNCTION_ARGS)
 			has[0] = cdp_tagset_next(&set[0], &cursor[0], &entry[0]);
 		if (cmp >= 0)
 			has[1] = cdp_tagset_next(&set[1], &cursor[1], &entry[1]);
+	}
+	return (Datum) 0;
+}
+
+/* cdp._tagset_keys(tags) */
+Datum
+cdp_tagset_keys_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TagSet		set;
+	TagKey	   *keys;
+	int			count;
+
+	PG_GETARG_TAGSET(0, &set);
+	keys = cdp_tagset_keys(&set, &count);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[2] = {PointerGetDatum(cstring_to_text_with_len(keys[i].bytes, keys[i].len)),
+		TimestampTzGetDatum(keys[i].valid_until)};
+		bool		nulls[2] = {false, keys[i].valid_until == DT_NOEND};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
 }

@@ -295,11 +295,11 @@ parse_term(QueryParser *p)
 	}
 }
 
-/* One level deeper. */
+/* One level deeper; a tree within the limit prints with no more of these than it has levels. */
 static void
 descend(QueryParser *p)
 {
-	if (++p->depth >= TAGQUERY_MAX_DEPTH)
+	if (++p->depth > TAGQUERY_MAX_DEPTH)
 		cdp_tagquery_refuse_depth();
 	p->scan.at++;
 }

@@ -13,6 +13,7 @@
 #include "tag_query.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -22,6 +23,8 @@ PG_FUNCTION_INFO_V1(cdp_tagquery_or);
 PG_FUNCTION_INFO_V1(cdp_tagquery_not);
 PG_FUNCTION_INFO_V1(cdp_tagquery_eq);
 PG_FUNCTION_INFO_V1(cdp_tagquery_ne);
+PG_FUNCTION_INFO_V1(cdp_tagquery_hash);
+PG_FUNCTION_INFO_V1(cdp_tagquery_hash_extended);
 PG_FUNCTION_INFO_V1(cdp_tagquery_segments);
 
 #define LIMIT_HINT	"Keep a part of it as a segment and ask for segment(name)."
@@ -32,7 +35,7 @@ cdp_tagquery_refuse_depth(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
 			 errmsg("tagquery is nested too deep"),
-			 errdetail("The limit is %d levels; each !, each parenthesis and the term itself is one.", TAGQUERY_MAX_DEPTH),
+			 errdetail("The limit is %d levels of !, & and |, and of parentheses.", TAGQUERY_MAX_DEPTH),
 			 errhint("Leave out what is doubled, such as !!a and ((a)). " LIMIT_HINT)));
 }
 
@@ -252,6 +255,23 @@ Datum
 cdp_tagquery_ne(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(!same_query(PG_GETARG_TAGQUERY(0), PG_GETARG_TAGQUERY(1)));
+}
+
+/* for GROUP BY, DISTINCT and hash joins */
+Datum
+cdp_tagquery_hash(PG_FUNCTION_ARGS)
+{
+	TagQuery   *query = PG_GETARG_TAGQUERY(0);
+
+	return hash_any((unsigned char *) VARDATA(query), VARSIZE(query) - VARHDRSZ);
+}
+
+Datum
+cdp_tagquery_hash_extended(PG_FUNCTION_ARGS)
+{
+	TagQuery   *query = PG_GETARG_TAGQUERY(0);
+
+	return hash_any_extended((unsigned char *) VARDATA(query), VARSIZE(query) - VARHDRSZ, PG_GETARG_INT64(1));
 }
 
 bool

@@ -9,8 +9,8 @@
  * The One ID's row carries the union: of a name the One ID's own entry wins,
  * then that of the smallest profile.  A merge and an unmerge only compute it
  * anew, so an unmerge gives back exactly what each side had, and what came
- * later is with the profile it was recorded under.  A customer of one
- * profile needs no own_tags.
+ * later is with the profile it was recorded under.  Where one profile alone
+ * has a row there is no need of own_tags.
  *
  * SQL: sql/tag_customer.sql.  Page: doc/tag_customer.md.  Tests:
  * test/sql/tag_customer.sql, test/pgtap/tag_customer.sql,
@@ -40,7 +40,6 @@ typedef struct Family
 	int64		customer_id;
 	Part	   *parts;			/* the One ID first, then by profile_id */
 	int			n;
-	bool		merged;			/* more profiles than one, with or without tags */
 } Family;
 
 static struct varlena *
@@ -86,7 +85,6 @@ load_family(Family *family, int64 customer_id)
 						 args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read cdp.profile_tag");
 	family->customer_id = customer_id;
-	family->merged = n > 0;
 	family->parts = palloc0(sizeof(Part) * (SPI_processed + 1));
 	family->n = 0;
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -227,7 +225,7 @@ cdp_reunite_tags(int64 customer_id)
 	{
 		Part	   *p = &family.parts[i];
 		struct varlena *tags = i == 0 ? all : NULL;
-		struct varlena *own = family.merged ? p->own : NULL;
+		struct varlena *own = family.n > 1 ? p->own : NULL;
 
 		/* a part without a row of its own and nothing to carry */
 		if (p->is_new && VARSIZE_ANY_EXHDR(all) == VARSIZE_ANY_EXHDR(empty_set()))

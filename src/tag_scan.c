@@ -388,25 +388,48 @@ cdp_tag_parse_number(const char *text, int len, double *number)
 	return true;
 }
 
-/* Is it a number that its shortest text brings back within 15 significant digits? */
+/* room for a number as text */
+#define NUMBER_LEN	64
+
+/*
+ * A number as the shortest text that is read as the same; false when that has
+ * more than 15 digits.
+ *
+ * PostgreSQL's shortest form never lies exactly between two doubles, though
+ * reading would decide for this one: 9.877089e19 becomes 9.877088999999999e+19.
+ * Fifteen digits of %g bring back whatever was read from fifteen digits.
+ */
+static bool
+number_text(double number, char *text, int *len)
+{
+	int			digits;
+
+	if (!isfinite(number) || (number == 0 && signbit(number)))
+		return false;
+	*len = double_to_shortest_decimal_bufn(number, text);
+	if (number_grammar(text, text + *len, &digits) && digits <= 15)
+		return true;
+	*len = snprintf(text, NUMBER_LEN, "%.15g", number);
+	return strtod(text, NULL) == number;
+}
+
 bool
 cdp_tag_is_number(double number)
 {
-	char		buf[DOUBLE_SHORTEST_DECIMAL_LEN];
-	int			digits;
+	char		text[NUMBER_LEN];
+	int			len;
 
-	return isfinite(number) && !(number == 0 && signbit(number)) &&
-		number_grammar(buf, buf + double_to_shortest_decimal_bufn(number, buf), &digits) && digits <= 15;
+	return number_text(number, text, &len);
 }
 
 /* A computed number, to the 15 significant digits that a tag has. */
 double
 cdp_tag_round(double number)
 {
-	char		buf[64];
+	char		text[NUMBER_LEN];
 
-	snprintf(buf, sizeof(buf), "%.15g", number);
-	return number == 0 ? 0 : strtod(buf, NULL);
+	snprintf(text, sizeof(text), "%.15g", number);
+	return number == 0 ? 0 : strtod(text, NULL);
 }
 
 /* Year, month and day behind each other, with their signs between them. */
@@ -668,9 +691,12 @@ cdp_tag_put_value(StringInfo out, const TagValue *value)
 			break;
 		case TAG_NUMBER:
 			{
-				char		buf[DOUBLE_SHORTEST_DECIMAL_LEN];
+				char		text[NUMBER_LEN];
+				int			len;
+				bool		right PG_USED_FOR_ASSERTS_ONLY = number_text(value->number, text, &len);
 
-				appendBinaryStringInfo(out, buf, double_to_shortest_decimal_buf(value->number, buf));
+				Assert(right);
+				appendBinaryStringInfo(out, text, len);
 				break;
 			}
 		case TAG_DATE:

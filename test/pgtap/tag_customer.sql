@@ -124,7 +124,7 @@ SELECT is_empty(format($$SELECT * FROM (
 	SELECT customer_id, coalesce(n.tags, '') AS tags FROM (SELECT DISTINCT ON (customer_id) customer_id, new AS tags FROM cdp.tag_change WHERE seq > %s
 		ORDER BY customer_id, seq DESC) n) x
 	LEFT JOIN cdp.profile_tag t ON t.profile_id = x.customer_id WHERE coalesce(t.tags, '') <> x.tags$$, :start), '… and ends with the rows');
-CREATE TEMP TABLE before AS SELECT profile_id, tags, own_tags FROM cdp.profile_tag;
+CREATE TEMP TABLE before AS SELECT profile_id, tags, coalesce(own_tags, tags) AS own_tags FROM cdp.profile_tag;
 SELECT is(cdp._restore_tags(), 0::bigint, 'the history agrees with the rows');
 SET LOCAL session_replication_role = replica;
 UPDATE cdp.profile_tag SET tags = 'forged', own_tags = CASE WHEN profile_id % 2 = 0 THEN 'forged'::tagset END WHERE profile_id % 3 <> 0;
@@ -132,8 +132,9 @@ DELETE FROM cdp.profile_tag WHERE profile_id % 5 = 0;
 SET LOCAL session_replication_role = origin;
 SELECT cdp._restore_tags() > 0 AS restored \gset
 SELECT ok(:'restored', 'forged rows are found');
-SELECT is_empty($$(SELECT profile_id, tags::text, own_tags::text FROM before WHERE coalesce(own_tags, tags) <> '' EXCEPT SELECT profile_id, tags::text, own_tags::text FROM cdp.profile_tag)
-	UNION ALL (SELECT profile_id, tags::text, own_tags::text FROM cdp.profile_tag WHERE coalesce(own_tags, tags) <> '' EXCEPT SELECT profile_id, tags::text, own_tags::text FROM before)$$,
+SELECT is_empty($$(SELECT profile_id, tags::text, own_tags::text FROM before WHERE own_tags <> ''
+		EXCEPT SELECT profile_id, tags::text, coalesce(own_tags, tags)::text FROM cdp.profile_tag)
+	UNION ALL (SELECT profile_id, tags::text, coalesce(own_tags, tags)::text FROM cdp.profile_tag WHERE coalesce(own_tags, tags) <> '' EXCEPT SELECT profile_id, tags::text, own_tags::text FROM before)$$,
 	'and the history brings all rows back');
 SELECT * FROM finish();
 ROLLBACK;

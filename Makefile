@@ -27,6 +27,7 @@ CDP_MODULES = \
 	event_ingest \
 	value \
 	tag \
+	tag_query \
 	identity_360 \
 	core_demo
 

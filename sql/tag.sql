@@ -99,6 +99,10 @@ CREATE OR REPLACE FUNCTION cdp.tagset_from_jsonb(tags jsonb) RETURNS cdp.tagset
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_from_jsonb';
 COMMENT ON FUNCTION cdp.tagset_from_jsonb(jsonb) IS 'The set that such jsonb tells of, what the cast does: of each key null, a number, a string, or an object with value, type (none, number, date, text) and valid_until, each of which may be missing. Reads what cdp.tagset_to_jsonb() writes exactly. NULL gives NULL. Errors: 22023 for another shape or what is no name, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels.';
 
+CREATE OR REPLACE FUNCTION cdp._tagset_keys(tags cdp.tagset) RETURNS TABLE (key bytea, valid_until timestamptz)
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 50 AS 'MODULE_PATHNAME', 'cdp_tagset_keys_rows';
+COMMENT ON FUNCTION cdp._tagset_keys(cdp.tagset) IS 'internal: the keys of indexes and bitmaps, sorted by bytes: n name; p name for itself and each ancestor; v name, zero byte, text. valid_until: of the entry that holds longest, NULL for ever';
+
 -- @bind
 CREATE OPERATOR cdp.= (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_eq,
 	COMMUTATOR = OPERATOR(cdp.=), NEGATOR = OPERATOR(cdp.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES, MERGES);

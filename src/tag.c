@@ -53,6 +53,7 @@ PG_FUNCTION_INFO_V1(cdp_tag_valid_until);
 PG_FUNCTION_INFO_V1(cdp_tagset_entries);
 PG_FUNCTION_INFO_V1(cdp_tagset_prune);
 PG_FUNCTION_INFO_V1(cdp_tagset_diff);
+PG_FUNCTION_INFO_V1(cdp_tagset_keys_rows);
 
 #define ENTRY_HINT	"Entries are written name, name=value or name=value@2026-12-31, with commas between them."
 
@@ -155,6 +156,7 @@ cdp_tagset_out(PG_FUNCTION_ARGS)
 	PG_RETURN_CSTRING(out.data);
 }
 
+/* What came in is no tagset. */
 pg_noreturn static void
 refuse_bytes(const char *why)
 {
@@ -173,6 +175,7 @@ need_bytes(StringInfo buf, int64 n)
 		refuse_bytes("It ends too early.");
 }
 
+/* A length and so many bytes of text, in the server's encoding. */
 static const char *
 receive_text(StringInfo buf, int *len)
 {
@@ -183,6 +186,8 @@ receive_text(StringInfo buf, int *len)
 	if (n < 0)
 		refuse_bytes("A length is negative.");
 	need_bytes(buf, n);
+	if (!pg_verify_mbstr(pg_get_client_encoding(), buf->data + buf->cursor, n, true))
+		refuse_bytes("A text is none in client_encoding.");
 	return pq_getmsgtext(buf, n, len);
 }
 
@@ -256,6 +261,7 @@ cdp_tagset_recv(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(cdp_tagset_build(entries, count));
 }
 
+/* What receive_text reads. */
 static void
 send_text(StringInfo buf, const char *text, int len)
 {
@@ -316,6 +322,7 @@ sets_equal(Datum a, Datum b)
 
 #define COMPARE(a, b)	(((a) > (b)) - ((a) < (b)))
 
+/* As memcmp; what is a beginning of the other comes first. */
 static int
 compare_bytes(const char *a, int a_len, const char *b, int b_len)
 {
@@ -718,6 +725,29 @@ cdp_tagset_diff(PG_FUNCTION_ARGS)
 			has[0] = cdp_tagset_next(&set[0], &cursor[0], &entry[0]);
 		if (cmp >= 0)
 			has[1] = cdp_tagset_next(&set[1], &cursor[1], &entry[1]);
+	}
+	return (Datum) 0;
+}
+
+/* cdp._tagset_keys(tags) */
+Datum
+cdp_tagset_keys_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TagSet		set;
+	TagKey	   *keys;
+	int			count;
+
+	PG_GETARG_TAGSET(0, &set);
+	keys = cdp_tagset_keys(&set, &count);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[2] = {PointerGetDatum(cstring_to_text_with_len(keys[i].bytes, keys[i].len)),
+		TimestampTzGetDatum(keys[i].valid_until)};
+		bool		nulls[2] = {false, keys[i].valid_until == DT_NOEND};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
 }

@@ -107,6 +107,7 @@ cdp_tagset_to_jsonb(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
+/* It is another kind of jsonb. */
 pg_noreturn static void
 refuse_shape(const char *why)
 {

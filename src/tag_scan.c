@@ -39,13 +39,13 @@ static const struct
 	{"\xef\xbc\x82", "\""}
 };
 
-/* blanks, and characters without any width, other than those of ASCII */
+/* blanks that ASCII has not, and characters without any width */
 static const struct
 {
 	pg_wchar	first;
 	pg_wchar	last;
 }			blanks[] = {
-	{0x80, 0xA0}, {0xAD, 0xAD}, {0x1680, 0x1680}, {0x2000, 0x200B}, {0x200E, 0x200F}, {0x2028, 0x202F},
+	{0x01, 0x08}, {0x0E, 0x1F}, {0x7F, 0xA0}, {0xAD, 0xAD}, {0x1680, 0x1680}, {0x2000, 0x200B}, {0x200E, 0x200F}, {0x2028, 0x202F},
 	{0x205F, 0x2064}, {0x2066, 0x206F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}
 };
 
@@ -383,30 +383,53 @@ cdp_tag_parse_number(const char *text, int len, double *number)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("number out of range"),
-				 errhint("A number lies between 1e-307 and 1e+308; put an identifier into double quotes, then it is a text.")));
+				 errhint("The largest number is 1.79e+308, the smallest above zero 5e-324; an identifier is a text: put it into double quotes.")));
 	*number = result == 0 ? 0 : result;
 	return true;
 }
 
-/* Is it a number that its shortest text brings back within 15 significant digits? */
+/* room for a number as text */
+#define NUMBER_LEN	64
+
+/*
+ * A number as the shortest text that is read as the same; false when that has
+ * more than 15 digits.
+ *
+ * PostgreSQL's shortest form never lies exactly between two doubles, though
+ * reading would decide for this one: 9.877089e19 becomes 9.877088999999999e+19.
+ * Fifteen digits of %g bring back whatever was read from fifteen digits.
+ */
+static bool
+number_text(double number, char *text, int *len)
+{
+	int			digits;
+
+	if (!isfinite(number) || (number == 0 && signbit(number)))
+		return false;
+	*len = double_to_shortest_decimal_bufn(number, text);
+	if (number_grammar(text, text + *len, &digits) && digits <= 15)
+		return true;
+	*len = snprintf(text, NUMBER_LEN, "%.15g", number);
+	return strtod(text, NULL) == number;
+}
+
 bool
 cdp_tag_is_number(double number)
 {
-	char		buf[DOUBLE_SHORTEST_DECIMAL_LEN];
-	int			digits;
+	char		text[NUMBER_LEN];
+	int			len;
 
-	return isfinite(number) && !(number == 0 && signbit(number)) &&
-		number_grammar(buf, buf + double_to_shortest_decimal_bufn(number, buf), &digits) && digits <= 15;
+	return number_text(number, text, &len);
 }
 
 /* A computed number, to the 15 significant digits that a tag has. */
 double
 cdp_tag_round(double number)
 {
-	char		buf[64];
+	char		text[NUMBER_LEN];
 
-	snprintf(buf, sizeof(buf), "%.15g", number);
-	return number == 0 ? 0 : strtod(buf, NULL);
+	snprintf(text, sizeof(text), "%.15g", number);
+	return number == 0 ? 0 : strtod(text, NULL);
 }
 
 /* Year, month and day behind each other, with their signs between them. */
@@ -668,9 +691,12 @@ cdp_tag_put_value(StringInfo out, const TagValue *value)
 			break;
 		case TAG_NUMBER:
 			{
-				char		buf[DOUBLE_SHORTEST_DECIMAL_LEN];
+				char		text[NUMBER_LEN];
+				int			len;
+				bool		right PG_USED_FOR_ASSERTS_ONLY = number_text(value->number, text, &len);
 
-				appendBinaryStringInfo(out, buf, double_to_shortest_decimal_buf(value->number, buf));
+				Assert(right);
+				appendBinaryStringInfo(out, text, len);
 				break;
 			}
 		case TAG_DATE:

@@ -3,6 +3,24 @@
 -- @drop
 
 -- @type
+CREATE TYPE cdp.tagset;
+CREATE FUNCTION cdp._tagset_in(cstring) RETURNS cdp.tagset
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_in';
+CREATE FUNCTION cdp._tagset_out(cdp.tagset) RETURNS cstring
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_out';
+CREATE FUNCTION cdp._tagset_recv(internal) RETURNS cdp.tagset
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_recv';
+CREATE FUNCTION cdp._tagset_send(cdp.tagset) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_send';
+CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
+	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send,
+	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
+COMMENT ON TYPE cdp.tagset IS 'What is known of a customer: entries name, name=value or name=value@valid_until with commas between them, such as vip, region.华东.上海, aov=1280.5, churn_risk=0.83@2026-12-31. A value is a number, a date or a text; levels of a name are parted by dots. Sorted by name, each name once: equal sets are equal bytes.';
+COMMENT ON FUNCTION cdp._tagset_in(cstring) IS 'internal: text form of cdp.tagset. Errors: 22P02 with the position, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels';
+COMMENT ON FUNCTION cdp._tagset_out(cdp.tagset) IS 'internal: canonical text form of cdp.tagset';
+COMMENT ON FUNCTION cdp._tagset_recv(internal) IS 'internal: binary form of cdp.tagset; 22P03 when it is damaged';
+COMMENT ON FUNCTION cdp._tagset_send(cdp.tagset) IS 'internal: binary form of cdp.tagset, see doc/tag.md';
+
 CREATE TYPE cdp.tagquery;
 CREATE FUNCTION cdp._tagquery_in(cstring) RETURNS cdp.tagquery
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_in';
@@ -22,6 +40,36 @@ COMMENT ON FUNCTION cdp._tagquery_recv(internal) IS 'internal: binary form of cd
 COMMENT ON FUNCTION cdp._tagquery_send(cdp.tagquery) IS 'internal: binary form of cdp.tagquery';
 
 -- @bind
+CREATE OPERATOR cdp.= (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_eq,
+	COMMUTATOR = OPERATOR(cdp.=), NEGATOR = OPERATOR(cdp.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES, MERGES);
+CREATE OPERATOR cdp.<> (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_ne,
+	COMMUTATOR = OPERATOR(cdp.<>), NEGATOR = OPERATOR(cdp.=), RESTRICT = neqsel, JOIN = neqjoinsel);
+CREATE OPERATOR cdp.< (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_lt,
+	COMMUTATOR = OPERATOR(cdp.>), NEGATOR = OPERATOR(cdp.>=), RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+CREATE OPERATOR cdp.<= (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_le,
+	COMMUTATOR = OPERATOR(cdp.>=), NEGATOR = OPERATOR(cdp.>), RESTRICT = scalarlesel, JOIN = scalarlejoinsel);
+CREATE OPERATOR cdp.> (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_gt,
+	COMMUTATOR = OPERATOR(cdp.<), NEGATOR = OPERATOR(cdp.<=), RESTRICT = scalargtsel, JOIN = scalargtjoinsel);
+CREATE OPERATOR cdp.>= (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_ge,
+	COMMUTATOR = OPERATOR(cdp.<=), NEGATOR = OPERATOR(cdp.<), RESTRICT = scalargesel, JOIN = scalargejoinsel);
+CREATE OPERATOR cdp.+ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_add);
+CREATE OPERATOR cdp.- (LEFTARG = cdp.tagset, RIGHTARG = text[], FUNCTION = cdp._tagset_remove);
+COMMENT ON OPERATOR cdp.= (cdp.tagset, cdp.tagset) IS 'the same entries';
+COMMENT ON OPERATOR cdp.<> (cdp.tagset, cdp.tagset) IS 'not the same entries';
+COMMENT ON OPERATOR cdp.< (cdp.tagset, cdp.tagset) IS 'comes before, in the order of the btree class';
+COMMENT ON OPERATOR cdp.<= (cdp.tagset, cdp.tagset) IS 'equal or before, in the order of the btree class';
+COMMENT ON OPERATOR cdp.> (cdp.tagset, cdp.tagset) IS 'comes behind, in the order of the btree class';
+COMMENT ON OPERATOR cdp.>= (cdp.tagset, cdp.tagset) IS 'equal or behind, in the order of the btree class';
+COMMENT ON OPERATOR cdp.+ (cdp.tagset, cdp.tagset) IS 'entries of both; of a name that is in both, the entry of the right one';
+COMMENT ON OPERATOR cdp.- (cdp.tagset, text[]) IS 'without these names (raw); region.* stands for region and everything below';
+CREATE OPERATOR CLASS cdp.tagset_btree_ops DEFAULT FOR TYPE cdp.tagset USING btree AS
+	OPERATOR 1 cdp.<, OPERATOR 2 cdp.<=, OPERATOR 3 cdp.=, OPERATOR 4 cdp.>=, OPERATOR 5 cdp.>,
+	FUNCTION 1 cdp._tagset_cmp(cdp.tagset, cdp.tagset);
+CREATE OPERATOR CLASS cdp.tagset_hash_ops DEFAULT FOR TYPE cdp.tagset USING hash AS
+	OPERATOR 1 cdp.=, FUNCTION 1 cdp._tagset_hash(cdp.tagset), FUNCTION 2 cdp._tagset_hash_extended(cdp.tagset, bigint);
+CREATE CAST (cdp.tagset AS jsonb) WITH FUNCTION cdp.tagset_to_jsonb(cdp.tagset);
+CREATE CAST (jsonb AS cdp.tagset) WITH FUNCTION cdp.tagset_from_jsonb(jsonb);
+
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),
 	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';

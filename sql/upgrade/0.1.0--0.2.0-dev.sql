@@ -22,6 +22,41 @@ COMMENT ON FUNCTION cdp._audience_in(cstring) IS 'internal: text form of cdp.aud
 COMMENT ON FUNCTION cdp._audience_out(cdp.audience) IS 'internal: text form of cdp.audience';
 COMMENT ON FUNCTION cdp._audience_recv(internal) IS 'internal: binary form of cdp.audience, a byte 1 and the portable 64-bit Roaring format; 22P03 when it is not sound';
 COMMENT ON FUNCTION cdp._audience_send(cdp.audience) IS 'internal: binary form of cdp.audience';
+CREATE TYPE cdp.tagset;
+CREATE FUNCTION cdp._tagset_in(cstring) RETURNS cdp.tagset
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_in';
+CREATE FUNCTION cdp._tagset_out(cdp.tagset) RETURNS cstring
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_out';
+CREATE FUNCTION cdp._tagset_recv(internal) RETURNS cdp.tagset
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_recv';
+CREATE FUNCTION cdp._tagset_send(cdp.tagset) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_send';
+CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
+	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send,
+	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
+COMMENT ON TYPE cdp.tagset IS 'What is known of a customer: entries name, name=value or name=value@valid_until with commas between them, such as vip, region.华东.上海, aov=1280.5, churn_risk=0.83@2026-12-31. A value is a number, a date or a text; levels of a name are parted by dots. Sorted by name, each name once: equal sets are equal bytes.';
+COMMENT ON FUNCTION cdp._tagset_in(cstring) IS 'internal: text form of cdp.tagset. Errors: 22P02 with the position, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels';
+COMMENT ON FUNCTION cdp._tagset_out(cdp.tagset) IS 'internal: canonical text form of cdp.tagset';
+COMMENT ON FUNCTION cdp._tagset_recv(internal) IS 'internal: binary form of cdp.tagset; 22P03 when it is damaged';
+COMMENT ON FUNCTION cdp._tagset_send(cdp.tagset) IS 'internal: binary form of cdp.tagset, see doc/tag.md';
+
+CREATE TYPE cdp.tagquery;
+CREATE FUNCTION cdp._tagquery_in(cstring) RETURNS cdp.tagquery
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_in';
+CREATE FUNCTION cdp._tagquery_out(cdp.tagquery) RETURNS cstring
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_out';
+CREATE FUNCTION cdp._tagquery_recv(internal) RETURNS cdp.tagquery
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_recv';
+CREATE FUNCTION cdp._tagquery_send(cdp.tagquery) RETURNS bytea
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_send';
+CREATE TYPE cdp.tagquery (INPUT = cdp._tagquery_in, OUTPUT = cdp._tagquery_out,
+	RECEIVE = cdp._tagquery_recv, SEND = cdp._tagquery_send,
+	INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = extended);
+COMMENT ON TYPE cdp.tagquery IS 'A question about tags, such as region.华东.* & (aov > 1000 | 高价值) & !churned. Terms: name (has the tag), name.* (it or any below), name = value with = != < <= > >=, name in (value, value), segment(name), * (everyone); signs in the order they bind: ! (not), & (and), | (or), parentheses. Values: number, date, text, and dates told from the time of evaluation in UTC: now, now-30d, now+2w, now-3mo, now-1y, now-12h. A term is true or false: false where the tag is missing, has expired or has a value of another kind; ! is the complement. At most 64 KiB of text, 4096 terms, 256 levels. Errors: 22P02 with position and hint, 22003, 54000, 54001. Binary form: a byte 1 and the text.';
+COMMENT ON FUNCTION cdp._tagquery_in(cstring) IS 'internal: text form of cdp.tagquery; 22P02 with position and hint, 22003 for numbers, 54000 and 54001 above the limits';
+COMMENT ON FUNCTION cdp._tagquery_out(cdp.tagquery) IS 'internal: canonical text form of cdp.tagquery';
+COMMENT ON FUNCTION cdp._tagquery_recv(internal) IS 'internal: binary form of cdp.tagquery; 22P03 when it is not one';
+COMMENT ON FUNCTION cdp._tagquery_send(cdp.tagquery) IS 'internal: binary form of cdp.tagquery';
 
 -- @bind
 CREATE OPERATOR cdp.& (FUNCTION = cdp._audience_and, LEFTARG = cdp.audience, RIGHTARG = cdp.audience, COMMUTATOR = OPERATOR(cdp.&));
@@ -60,43 +95,6 @@ CREATE CAST (bytea AS cdp.audience) WITH FUNCTION cdp._audience_from_roaring(byt
 COMMENT ON CAST (bytea AS cdp.audience) IS 'portable 32-bit Roaring format';
 CREATE CAST (cdp.audience AS bytea) WITH FUNCTION cdp._audience_to_roaring(cdp.audience);
 COMMENT ON CAST (cdp.audience AS bytea) IS 'portable 32-bit Roaring format; ids below 2^32 only';
-CREATE TYPE cdp.tagset;
-CREATE FUNCTION cdp._tagset_in(cstring) RETURNS cdp.tagset
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_in';
-CREATE FUNCTION cdp._tagset_out(cdp.tagset) RETURNS cstring
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_out';
-CREATE FUNCTION cdp._tagset_recv(internal) RETURNS cdp.tagset
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_recv';
-CREATE FUNCTION cdp._tagset_send(cdp.tagset) RETURNS bytea
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_send';
-CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
-	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send,
-	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
-COMMENT ON TYPE cdp.tagset IS 'What is known of a customer: entries name, name=value or name=value@valid_until with commas between them, such as vip, region.华东.上海, aov=1280.5, churn_risk=0.83@2026-12-31. A value is a number, a date or a text; levels of a name are parted by dots. Sorted by name, each name once: equal sets are equal bytes.';
-COMMENT ON FUNCTION cdp._tagset_in(cstring) IS 'internal: text form of cdp.tagset. Errors: 22P02 with the position, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels';
-COMMENT ON FUNCTION cdp._tagset_out(cdp.tagset) IS 'internal: canonical text form of cdp.tagset';
-COMMENT ON FUNCTION cdp._tagset_recv(internal) IS 'internal: binary form of cdp.tagset; 22P03 when it is damaged';
-COMMENT ON FUNCTION cdp._tagset_send(cdp.tagset) IS 'internal: binary form of cdp.tagset, see doc/tag.md';
-
-CREATE TYPE cdp.tagquery;
-CREATE FUNCTION cdp._tagquery_in(cstring) RETURNS cdp.tagquery
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_in';
-CREATE FUNCTION cdp._tagquery_out(cdp.tagquery) RETURNS cstring
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_out';
-CREATE FUNCTION cdp._tagquery_recv(internal) RETURNS cdp.tagquery
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_recv';
-CREATE FUNCTION cdp._tagquery_send(cdp.tagquery) RETURNS bytea
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_send';
-CREATE TYPE cdp.tagquery (INPUT = cdp._tagquery_in, OUTPUT = cdp._tagquery_out,
-	RECEIVE = cdp._tagquery_recv, SEND = cdp._tagquery_send,
-	INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = extended);
-COMMENT ON TYPE cdp.tagquery IS 'A question about tags, such as region.华东.* & (aov > 1000 | 高价值) & !churned. Terms: name (has the tag), name.* (it or any below), name = value with = != < <= > >=, name in (value, value), segment(name), * (everyone); signs in the order they bind: ! (not), & (and), | (or), parentheses. Values: number, date, text, and dates told from the time of evaluation in UTC: now, now-30d, now+2w, now-3mo, now-1y, now-12h. A term is true or false: false where the tag is missing, has expired or has a value of another kind; ! is the complement. At most 64 KiB of text, 4096 terms, 256 levels. Errors: 22P02 with position and hint, 22003, 54000, 54001. Binary form: a byte 1 and the text.';
-COMMENT ON FUNCTION cdp._tagquery_in(cstring) IS 'internal: text form of cdp.tagquery; 22P02 with position and hint, 22003 for numbers, 54000 and 54001 above the limits';
-COMMENT ON FUNCTION cdp._tagquery_out(cdp.tagquery) IS 'internal: canonical text form of cdp.tagquery';
-COMMENT ON FUNCTION cdp._tagquery_recv(internal) IS 'internal: binary form of cdp.tagquery; 22P03 when it is not one';
-COMMENT ON FUNCTION cdp._tagquery_send(cdp.tagquery) IS 'internal: binary form of cdp.tagquery';
-
--- @bind
 CREATE OPERATOR cdp.= (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_eq,
 	COMMUTATOR = OPERATOR(cdp.=), NEGATOR = OPERATOR(cdp.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES, MERGES);
 CREATE OPERATOR cdp.<> (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagset, FUNCTION = cdp._tagset_ne,
@@ -126,6 +124,7 @@ CREATE OPERATOR CLASS cdp.tagset_hash_ops DEFAULT FOR TYPE cdp.tagset USING hash
 	OPERATOR 1 cdp.=, FUNCTION 1 cdp._tagset_hash(cdp.tagset), FUNCTION 2 cdp._tagset_hash_extended(cdp.tagset, bigint);
 CREATE CAST (cdp.tagset AS jsonb) WITH FUNCTION cdp.tagset_to_jsonb(cdp.tagset);
 CREATE CAST (jsonb AS cdp.tagset) WITH FUNCTION cdp.tagset_from_jsonb(jsonb);
+
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),
 	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';

@@ -482,6 +482,12 @@ fold(Batch *b, TagWriter *w)
 		cdp_tag_writer_diff(w, f->customer_id, old, old_at, new, new_at);
 		note_ends(b, f->customer_id, old, old_at, new, new_at);
 		note_ended(b, f->customer_id, old, old_at, new, new_at);
+		/* bitmaps that were made from the rows show a change already, with what has ended since */
+		if (new_at != old_at && f->new != f->old)
+		{
+			cdp_tag_writer_diff(w, f->customer_id, new, old_at, new, new_at);
+			note_ends(b, f->customer_id, new, old_at, new, new_at);
+		}
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(caller);

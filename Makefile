@@ -29,6 +29,8 @@ CDP_MODULES = \
 	value \
 	tag \
 	tag_query \
+	tag_gin \
+	tag_estimate \
 	tag_customer \
 	identity_360 \
 	core_demo

@@ -30,6 +30,8 @@ CDP_MODULES = \
 	audience \
 	tag \
 	tag_query \
+	tag_gin \
+	tag_estimate \
 	tag_customer \
 	tag_bits \
 	identity_360 \

@@ -261,11 +261,13 @@ PERFORM cdp._ensure_table('tag_horizon', $t$ (
 	one         boolean PRIMARY KEY DEFAULT true CHECK (one),
 	at          timestamptz NOT NULL,
 	customer_id bigint NOT NULL DEFAULT 9223372036854775807,
+	said_until  timestamptz NOT NULL DEFAULT '-infinity',
 	merged_at   timestamptz
 ) $t$);
 COMMENT ON TABLE cdp.tag_horizon IS 'As of when the bitmaps of tags are; one row, locked by whoever writes them.';
 COMMENT ON COLUMN cdp.tag_horizon.at IS 'entries that ended by then are out of the bitmaps; infinity: there are no bitmaps, counts go by rows';
 COMMENT ON COLUMN cdp.tag_horizon.customer_id IS 'those that ended at that very moment are out up to this customer';
+COMMENT ON COLUMN cdp.tag_horizon.said_until IS 'ends of entries by then were said; bitmaps that are made again are as of then, so that no end is passed over in silence';
 COMMENT ON COLUMN cdp.tag_horizon.merged_at IS 'when a merge last wrote, in real time; NULL: never';
 
 -- tables whose rows come and go: what is gone must not be walked over for long
@@ -299,7 +301,8 @@ BEGIN
 	DELETE FROM cdp.tag_bits b USING cdp.tag_key k WHERE k.key_id = b.key_id AND k.kind <> 'everyone';
 	DELETE FROM cdp.tag_expiry;
 	UPDATE cdp.tag_key SET members = 0 WHERE kind <> 'everyone' AND members <> 0;
-	RETURN cdp.now();
+	-- ends that were not said yet are said by the merges that follow
+	RETURN (SELECT least(cdp.now(), h.said_until) FROM cdp.tag_horizon h);
 END $$;
 COMMENT ON FUNCTION cdp._empty_bits() IS 'internal: takes all tags out of the bitmaps, of which there is no horizon; the moment to make them as of';
 

@@ -124,3 +124,30 @@ if has count; then
 	say "MB: tag_bits $(q -c "SELECT mb('cdp.tag_bits')"), of it tags without numbers $(q -c "SELECT round(sum(length(b.bits) + 56) / 1048576.0, 1) FROM cdp.tag_bits b JOIN cdp.tag_key k USING (key_id) WHERE k.kind = 'tag'")"
 	[ "$baselines" = 0 ] || say "MB: int[] and its GIN $(q -c "SELECT mb('ints')"), boolean columns $(q -c "SELECT mb('cols')")"
 fi
+
+# questions while changes are not merged, 1,000 and 20,000 customers; then the merges
+if has dirty; then
+	q <<-'X'
+	CREATE TABLE dirty (changes int, what text, ms float8);
+	SET jit = off;
+	X
+	[ "$baselines" = 0 ] && columns=NULL || columns=$(q -c "SET max_parallel_workers_per_gather = 0" -c "SELECT large(\$\$SELECT count(*) FROM cols WHERE (t30 OR t50) AND NOT t20\$\$)")
+	clean=$(q -c "SELECT small(\$\$cdp.count_customers('(t30 | t50) & !t20', at)\$\$)")
+	done=0
+	for n_dirty in 1000 20000; do
+		q -c "UPDATE cdp.profile_tag SET tags = tags OPERATOR(cdp.+) 'fresh' WHERE profile_id IN (SELECT 1 + (i::bigint * 7919 * 31) % $n FROM generate_series($done + 1, $n_dirty) i)"
+		done=$n_dirty
+		q -P format=aligned -P footer=off -c "SELECT (SELECT count(*) FROM cdp.tag_change) AS unmerged, round(ms::numeric, 2) AS ms, round((ms / $clean)::numeric, 1) AS \"times clean\",
+			round(($columns::numeric / ms)::numeric) AS \"columns / bitmaps\" FROM (SELECT small(\$\$cdp.count_customers('(t30 | t50) & !t20', at)\$\$, 100) AS ms) s"
+	done
+	q -c '\timing on' -c 'CALL cdp.merge_tags()' | sed 's/^Time: /merge of 20,000 customers all over: /'
+fi
+
+# one value of 10 % of the customers
+if has write; then
+	q -c '\timing on' -c "UPDATE cdp.profile_tag SET tags = tags OPERATOR(cdp.+) 'score=0.5' WHERE profile_id % 10 = 3" | sed 's/^Time: /UPDATE of a value of 10 %: /'
+	q -c '\timing on' -c 'CALL cdp.merge_tags()' | sed 's/^Time: /merge of these: /'
+	if [ "$baselines" != 0 ]; then
+		q -c '\timing on' -c "UPDATE ints SET tags = tags + 999 WHERE id % 10 = 3" | sed 's/^Time: /UPDATE of int[] with its GIN, 10 %: /'
+	fi
+fi

@@ -96,10 +96,11 @@ SELECT cdp.add_tag(9223372036854775807, 'far', '-0.5'), cdp.add_tag(461168601842
 SELECT cdp.audience_of('far'), cdp.count_customers('!far'), cdp.audience_of('far < 0');
 CALL cdp.merge_tags();
 SELECT cdp.audience_of('far'), cdp.count_customers('!far'), cdp.audience_of('far < 0'), cdp.audience_of('!far & !region.* & !aov <= 9');
+SELECT cdp.add_tag(9223372036854775000, 'far', '0');
 DELETE FROM cdp.profile WHERE profile_id = 9223372036854775000;
-SELECT cdp.count_customers('*') AS one_less;
+SELECT cdp.count_customers('*') AS one_less, cdp.audience_of('far') AS without_him;
 CALL cdp.merge_tags();
-SELECT cdp.count_customers('*') AS one_less;
+SELECT cdp.count_customers('*') AS one_less, cdp.audience_of('far') AS without_him;
 -- a large query
 SELECT cdp.count_customers(string_agg('x' || i, '|')::cdp.tagquery), cdp.count_customers(('!(' || string_agg('x' || i, '|') || ')')::cdp.tagquery) = cdp.count_customers('*') AS everyone,
 	cdp.count_customers(string_agg('far = ' || i, '|')::cdp.tagquery) AS seven
@@ -154,6 +155,12 @@ CALL cdp.rebuild_tags();
 SELECT * FROM cdp.verify_tags();
 SELECT cdp.count_customers('touched'), cdp.count_customers('aov > 5'), (SELECT count(*) FROM bits_same() WHERE counted <> by_row) AS wrong;
 SELECT (SELECT count(*) FROM cdp.event) - :events AS events, (SELECT count(*) FROM cdp.tag_history) - :history AS history;
+-- an end that no merge has met before a rebuild is said after it
+SELECT cdp.add_tag(9, 'trial', NULL, '2026-03-06 00:00+00');
+CALL cdp.merge_tags();
+SET cdp.now = '2026-03-07 00:00:00+00';
+CALL cdp.rebuild_tags();
+SELECT cdp.count_customers('trial'), (SELECT count(*) FROM cdp.event WHERE name = 'Tag Expired' AND profile_id = 9) AS said;
 -- a clock that was ahead: exact, and a rebuild makes it fast again
 SET cdp.now = '2030-01-01 00:00:00+00';
 CALL cdp.merge_tags();

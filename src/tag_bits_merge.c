@@ -45,7 +45,7 @@ PG_FUNCTION_INFO_V1(cdp_merge_tags_step);
 PG_FUNCTION_INFO_V1(cdp_rebuild_bits_step);
 
 /* sets that a batch holds in memory, and changes of bitmaps that wait */
-#define SETS_BYTES	(16 * 1024 * 1024)
+#define SETS_BYTES	(8 * 1024 * 1024)
 #define OPS_BYTES	(96 * 1024 * 1024)
 
 /* what happened to one customer */

@@ -211,7 +211,7 @@ cdp_tag_writer_open(void)
 Size
 cdp_tag_writer_size(const TagWriter *w)
 {
-	return w->nops * sizeof(TagOp);
+	return w->nops * sizeof(TagOp) + w->nkeys * (Size) 128;
 }
 
 static WriterKey *

@@ -50,6 +50,10 @@ CREATE OR REPLACE FUNCTION cdp._rebuild_everyone() RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_rebuild_everyone';
 COMMENT ON FUNCTION cdp._rebuild_everyone() IS 'internal: makes the bitmap of everyone from profiles and aliases; answers the number of customers';
 
+CREATE OR REPLACE FUNCTION cdp._everyone_is_sound() RETURNS boolean
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_everyone_is_sound';
+COMMENT ON FUNCTION cdp._everyone_is_sound() IS 'internal: whether the bitmap of everyone says what profiles and aliases say; 55000 where its bytes cannot be read';
+
 CREATE OR REPLACE FUNCTION cdp._merge_tags_step(batch int, OUT changes bigint, OUT ended bigint, OUT everyone bigint,
 	OUT more boolean, OUT rebuild boolean)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_merge_tags_step';
@@ -196,6 +200,7 @@ COMMENT ON FUNCTION cdp._health_tag_bits() IS 'internal: rows of tag_bits in cdp
 ('function', '_merge_tags_step', 'EXECUTE', '{operator}'),
 ('function', '_rebuild_bits_step', 'EXECUTE', '{operator}'),
 ('function', '_rebuild_everyone', 'EXECUTE', '{operator}'),
+('function', '_everyone_is_sound', 'EXECUTE', '{operator}'),
 ('function', '_restore_tags', 'EXECUTE', '{operator}'),
 ('function', '_empty_bits', 'EXECUTE', '{operator}'),
 ('function', '_set_horizon', 'EXECUTE', '{operator}'),
@@ -278,7 +283,18 @@ INSERT INTO cdp.tag_horizon (at) SELECT CASE WHEN EXISTS (SELECT FROM cdp.profil
 -- while the triggers were missing nobody noted who came and went
 IF (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = 'cdp.profile'::regclass
 	AND t.tgname IN ('profile_inserted', 'profile_deleted', 'profile_truncated')) < 3 THEN
-	PERFORM cdp._rebuild_everyone();
+	DECLARE
+		sound boolean := false;
+	BEGIN
+		BEGIN
+			sound := cdp._everyone_is_sound();
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			NULL;
+		END;
+		IF NOT sound THEN
+			PERFORM cdp._rebuild_everyone();
+		END IF;
+	END;
 	UPDATE cdp.tag_horizon SET at = 'infinity' WHERE at <> '-infinity';
 END IF;
 CREATE OR REPLACE TRIGGER profile_inserted AFTER INSERT ON cdp.profile

@@ -16,6 +16,8 @@ CREATE FUNCTION cdp._tagset_typanalyze(internal) RETURNS boolean
 	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_typanalyze';
 CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
 	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send, ANALYZE = cdp._tagset_typanalyze,
+CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
+	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send,
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE cdp.tagset IS 'What is known of a customer: entries name, name=value or name=value@valid_until with commas between them, such as vip, region.华东.上海, aov=1280.5, churn_risk=0.83@2026-12-31. A value is a number, a date or a text; levels of a name are parted by dots. Sorted by name, each name once: equal sets are equal bytes.';
 COMMENT ON FUNCTION cdp._tagset_in(cstring) IS 'internal: text form of cdp.tagset. Errors: 22P02 with the position, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels';
@@ -77,6 +79,12 @@ CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION 
 COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagset, FUNCTION = cdp._query_tagset, COMMUTATOR = OPERATOR(cdp.@@),
 	RESTRICT = cdp._tagset_sel, JOIN = cdp._tagset_joinsel);
+
+CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),
+	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
+COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
+CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagset, FUNCTION = cdp._query_tagset, COMMUTATOR = OPERATOR(cdp.@@),
+	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagquery, cdp.tagset) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
 CREATE OPERATOR cdp.& (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagquery_and);
 COMMENT ON OPERATOR cdp.&(cdp.tagquery, cdp.tagquery) IS 'both hold; 54000, 54001 above the limits of a query';

@@ -33,6 +33,7 @@ CDP_MODULES = \
 	tag_query \
 	tag_gin \
 	tag_customer \
+	tag_bits \
 	identity_360 \
 	core_demo
 

@@ -27,11 +27,11 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
-	tag_estimate \
 	audience \
 	tag \
 	tag_query \
 	tag_gin \
+	tag_estimate \
 	tag_customer \
 	tag_bits \
 	identity_360 \

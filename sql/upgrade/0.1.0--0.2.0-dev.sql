@@ -12,8 +12,6 @@ CREATE FUNCTION cdp._audience_recv(internal) RETURNS cdp.audience
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_audience_recv';
 CREATE FUNCTION cdp._audience_send(cdp.audience) RETURNS bytea
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_audience_send';
--- external: containers are in their shortest form already, pglz takes time and hardly any byte off; and what is not
--- compressed can be read in parts
 CREATE TYPE cdp.audience (INPUT = cdp._audience_in, OUTPUT = cdp._audience_out,
 	RECEIVE = cdp._audience_recv, SEND = cdp._audience_send,
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = external);
@@ -42,7 +40,6 @@ COMMENT ON FUNCTION cdp._tagset_out(cdp.tagset) IS 'internal: canonical text for
 COMMENT ON FUNCTION cdp._tagset_recv(internal) IS 'internal: binary form of cdp.tagset; 22P03 when it is damaged';
 COMMENT ON FUNCTION cdp._tagset_send(cdp.tagset) IS 'internal: binary form of cdp.tagset, see doc/tag.md';
 COMMENT ON FUNCTION cdp._tagset_typanalyze(internal) IS 'internal: what ANALYZE keeps of a tagset column';
-
 CREATE TYPE cdp.tagquery;
 CREATE FUNCTION cdp._tagquery_in(cstring) RETURNS cdp.tagquery
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_in';
@@ -127,7 +124,6 @@ CREATE OPERATOR CLASS cdp.tagset_hash_ops DEFAULT FOR TYPE cdp.tagset USING hash
 	OPERATOR 1 cdp.=, FUNCTION 1 cdp._tagset_hash(cdp.tagset), FUNCTION 2 cdp._tagset_hash_extended(cdp.tagset, bigint);
 CREATE CAST (cdp.tagset AS jsonb) WITH FUNCTION cdp.tagset_to_jsonb(cdp.tagset);
 CREATE CAST (jsonb AS cdp.tagset) WITH FUNCTION cdp.tagset_from_jsonb(jsonb);
-
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),
 	RESTRICT = cdp._tagset_sel, JOIN = cdp._tagset_joinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';

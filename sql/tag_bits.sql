@@ -1,6 +1,6 @@
 -- tag_bits: how many customers does a query hold for, and which, from one bitmap per tag.
 -- C: src/tag_bits.c (verbs), tag_bits_plan.c, tag_bits_read.c, tag_bits_value.c, tag_bits_dirty.c (reading),
--- tag_bits_merge.c, tag_bits_write.c, tag_bits_everyone.c, tag_bits_verify.c (writing)
+-- tag_bits_merge.c, tag_bits_facts.c, tag_bits_write.c, tag_bits_everyone.c, tag_bits_verify.c (writing)
 -- Page: doc/tag_bits.md  Tests: test/sql/tag_bits.sql, test/pgtap/tag_bits.sql, test/specs/tag_*.spec, test/t/023_tag_crash.pl
 
 -- @code

@@ -1,6 +1,6 @@
 -- identity_recheck: today's rules on all evidence; is the partition sound.
 -- C: src/identity_recheck.c, src/identity_graph.c, src/identity_replay.c, src/identity_verdict.c, src/identity_verify.c
--- Page: doc/identity_recheck.md  Tests: test/sql/identity_recheck.sql, test/pgtap/identity_recheck.sql
+-- Page: doc/identity_recheck.md  Tests: test/sql/identity_recheck.sql, test/pgtap/identity_recheck.sql, test/pgtap/identity_recheck_size.sql
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp.recheck_identity(since timestamptz DEFAULT NULL, dry_run boolean DEFAULT true)

@@ -7,7 +7,8 @@
  *	  compare	profiles whose customer is another, identifiers that sit in
  *				the profile of somebody else
  *	  lock		the customers of every component that changes, ascending
- *	  again		the same under the locks; others may have been faster
+ *	  again		the same under the locks; others may have been faster, and
+ *				whom they brought in is locked as well
  *	  write		identifiers move, customers part, customers join, links say
  *				whether they are followed
  *
@@ -31,85 +32,170 @@ PG_FUNCTION_INFO_V1(cdp_recheck_step);
 
 #define PAGE	1000
 
-/* today's customers of ids that may have been merged meanwhile */
-static void
-refresh(int64 *ids, int *n)
+typedef struct Locking
+{
+	int64	   *ids;			/* profiles to be locked, ascending; customers or not */
+	int			n;
+	RecheckVerdict v;
+} Locking;
+
+/* the customers that these profiles belong to now, ascending */
+static int64 *
+customers_of(const int64 *ids, int n, int *ncustomers)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	Datum		args[1];
+	int64	   *customers;
+
+	args[0] = cdp_id_array(ids, n);
+	cdp_plan_custom(&plan,
+					"SELECT DISTINCT coalesce(a.customer_id, u.id) FROM unnest($1) u(id)"
+					" LEFT JOIN cdp.profile_alias a ON a.profile_id = u.id ORDER BY 1",
+					1, types);
+	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up customers");
+	*ncustomers = (int) SPI_processed;
+	customers = palloc(sizeof(int64) * Max(*ncustomers, 1));
+	for (int i = 0; i < *ncustomers; i++)
+	{
+		bool		isnull;
+
+		customers[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return customers;
+}
+
+/* sort ids, each once */
+static int
+sort_unique(int64 *ids, int n)
 {
 	int			m = 0;
 
-	for (int i = 0; i < *n; i++)
+	if (n > 1)
+		qsort(ids, n, sizeof(int64), cdp_id_compare);
+	for (int i = 0; i < n; i++)
 	{
-		int64		customer = cdp_customer_of(ids[i], false);
-
-		if (customer != 0)
-			ids[m++] = customer;
+		if (m == 0 || ids[m - 1] != ids[i])
+			ids[m++] = ids[i];
 	}
-	qsort(ids, m, sizeof(int64), cdp_id_compare);
-	*n = 0;
-	for (int i = 0; i < m; i++)
-	{
-		if (*n == 0 || ids[*n - 1] != ids[i])
-			ids[(*n)++] = ids[i];
-	}
+	return m;
 }
 
-typedef struct Locking
+static void
+lock_also(Locking *l, const int64 *ids, int n)
 {
-	int64	   *ids;			/* ascending */
-	int			n;
-	int64	   *wider;			/* and who else has to be locked */
-	int			nwider;
-	RecheckVerdict		v;
-} Locking;
+	int64	   *all = palloc(sizeof(int64) * (Size) (l->n + n));
 
+	memcpy(all, l->ids, sizeof(int64) * l->n);
+	memcpy(all + l->n, ids, sizeof(int64) * n);
+	l->ids = all;
+	l->n = sort_unique(all, l->n + n);
+}
+
+/*
+ * Lock more while others are held.  In the one order that means to wait only
+ * for what comes after all of them; anything before must be had at once.
+ * False: somebody else has it.
+ */
+static bool
+extend_locks(Locking *l, const int64 *ids, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	int			nlower = 0;
+
+	while (nlower < n && ids[nlower] < l->ids[l->n - 1])
+		nlower++;
+	if (nlower > 0)
+	{
+		Datum		args[1];
+		bool		all;
+
+		args[0] = cdp_id_array(ids, nlower);
+		cdp_plan_custom(&plan,
+						"SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE SKIP LOCKED",
+						1, types);
+		if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not lock customers");
+		all = SPI_processed == (uint64) nlower;
+		SPI_freetuptable(SPI_tuptable);
+		if (!all)
+			return false;
+	}
+	if (nlower < n)
+		cdp_lock_profiles(ids + nlower, n - nlower);
+	lock_also(l, ids, n);
+	return true;
+}
+
+/*
+ * Whoever is concerned under the locks has to be locked.  What others have
+ * done before we had them, merges and partings among those profiles, leaves
+ * it so; a part that nobody knew of or a customer that joined does not.
+ */
 static bool
 lock_body(void *arg)
 {
 	Locking    *l = arg;
-	CdpGraph   *g;
 
-	l->nwider = 0;
-	if (!cdp_lock_customers(l->ids, l->n))
-		return false;
-	cdp_graph_require_current(l->ids, l->n, CDP_REACH_EVIDENCE);
-	g = cdp_graph_load(l->ids, l->n, CDP_REACH_EVIDENCE, false);
-	cdp_replay(g);
-	cdp_compare(&l->v, g);
-	/* all whose component changes have to be locked, also those who joined it meanwhile */
-	l->wider = palloc(sizeof(int64) * (l->n + g->ncustomers));
-	for (int c = 0; c < g->ncustomers; c++)
+	cdp_lock_profiles(l->ids, l->n);
+	for (;;)
 	{
-		if (l->v.concerned[c] && bsearch(&g->customers[c].id, l->ids, l->n, sizeof(int64), cdp_id_compare) == NULL)
-			l->wider[l->nwider++] = g->customers[c].id;
-	}
-	if (l->nwider > 0)
+		int			ncustomers;
+		int64	   *customers = customers_of(l->ids, l->n, &ncustomers);
+		int64	   *missing;
+		int			nmissing = 0;
+		CdpGraph   *g;
+
+		CHECK_FOR_INTERRUPTS();
+		cdp_graph_require_current(customers, ncustomers, CDP_REACH_EVIDENCE);
+		g = cdp_graph_load(customers, ncustomers, CDP_REACH_EVIDENCE, false);
+		cdp_replay(g);
+		cdp_compare(&l->v, g);
+		missing = palloc(sizeof(int64) * Max(g->ncustomers, 1));
+		for (int c = 0; c < g->ncustomers; c++)
+		{
+			if (l->v.concerned[c] && bsearch(&g->customers[c].id, l->ids, l->n, sizeof(int64), cdp_id_compare) == NULL)
+				missing[nmissing++] = g->customers[c].id;
+		}
+		if (nmissing == 0)
+			return true;
+		nmissing = sort_unique(missing, nmissing);
+		if (!extend_locks(l, missing, nmissing))
+		{
+			/* in the next round all their profiles: any of them may be a customer by then */
+			int64	   *profiles = palloc(sizeof(int64) * g->nprofiles);
+			int			n = 0;
+
+			for (int p = 0; p < g->nprofiles; p++)
+			{
+				if (l->v.concerned[g->profiles[p].customer])
+					profiles[n++] = g->profiles[p].id;
+			}
+			lock_also(l, profiles, n);
+			cdp_graph_free(g);
+			return false;
+		}
 		cdp_graph_free(g);
-	return l->nwider == 0;
+	}
 }
 
 /* Customers of components that change: lock them all, look again, write. */
 static void
 apply_locked(const int64 *ids, int n, RecheckRows *rows)
 {
-	Locking		l = {NULL, n, NULL, 0, {0}};
+	Locking		l = {NULL, 0, {0}};
 	int			round = 0;
 	bool	   *skip;
 
 	if (n == 0)
 		return;
-	l.ids = palloc(sizeof(int64) * n);
-	memcpy(l.ids, ids, sizeof(int64) * n);
+	lock_also(&l, ids, n);
 	do
-	{
 		cdp_count_round(&round);
-		if (l.nwider > 0)
-		{
-			memcpy(l.wider + l.nwider, l.ids, sizeof(int64) * l.n);
-			l.ids = l.wider;
-			l.n += l.nwider;
-		}
-		refresh(l.ids, &l.n);
-	} while (!cdp_attempt(lock_body, &l));
+	while (!cdp_attempt(lock_body, &l));
 	skip = palloc0(sizeof(bool) * Max(l.v.g->ncustomers, 1));
 	cdp_list_rows(&l.v, rows, skip);
 	cdp_apply_verdict(&l.v);

@@ -19,7 +19,7 @@ COMMENT ON FUNCTION cdp._recheck_touched(timestamptz) IS 'internal: customers of
 
 CREATE OR REPLACE FUNCTION cdp.verify_identity() RETURNS TABLE (check_name text, detail text)
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_verify_identity';
-COMMENT ON FUNCTION cdp.verify_identity() IS 'What is wrong with the partition, one row each, without values; no row: it is sound. check_name: alias (not what the links give), alias_depth, orphan, live_value (two live rows of one value), limit (more identifiers of a kind than its rule allows, as after a tightened rule: recheck_identity() helps; kinds with max_window are not checked), apart. Reads everything: CALL cdp.check_identity() does it for cdp.health().';
+COMMENT ON FUNCTION cdp.verify_identity() IS 'What is wrong with the partition, one row each, without values; no row: it is sound. check_name: alias (not what the links give), alias_depth, orphan, live_value (two live rows of one value), limit (more identifiers of a kind than its rule allows, as after a tightened rule: recheck_identity() helps; with max_window: evidence that neither in order of time nor in canonical order could have joined them), apart. Reads everything: CALL cdp.check_identity() does it for cdp.health().';
 
 CREATE OR REPLACE PROCEDURE cdp.check_identity() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$

@@ -125,6 +125,17 @@ cdp_graph_set(CdpGraph *g, int i)
 	return i;
 }
 
+/* every identifier in a set of its own */
+void
+cdp_graph_part(CdpGraph *g)
+{
+	for (int i = 0; i < g->nidentifiers; i++)
+	{
+		g->identifiers[i].parent = g->identifiers[i].next = i;
+		g->identifiers[i].size = 1;
+	}
+}
+
 /* what a replay keeps per set, at the place of its representative */
 typedef struct Replay
 {
@@ -238,10 +249,10 @@ forbids(Replay *r, int a, int b, const GraphLink *link, int *kind)
 	return *kind >= 0 ? "limit" : NULL;
 }
 
-static void
-join(Replay *r, int a, int b)
+/* make two sets one; answers the one that is gone, the other stands for both */
+int
+cdp_graph_unite(CdpGraph *g, int a, int b)
 {
-	CdpGraph   *g = r->g;
 	int			next;
 
 	if (g->identifiers[a].size < g->identifiers[b].size)
@@ -256,6 +267,19 @@ join(Replay *r, int a, int b)
 	next = g->identifiers[a].next;
 	g->identifiers[a].next = g->identifiers[b].next;
 	g->identifiers[b].next = next;
+	return b;
+}
+
+static void
+join(Replay *r, int a, int b)
+{
+	if (cdp_graph_unite(r->g, a, b) == a)
+	{
+		int			swap = a;
+
+		a = b;
+		b = swap;
+	}
 	r->profiles[a] += r->profiles[b];
 	for (int s = 0; s < r->nslots; s++)
 		r->counts[a * r->nslots + s] += r->counts[b * r->nslots + s];
@@ -303,12 +327,11 @@ start(Replay *r, CdpGraph *g)
 	r->first_apart = palloc(sizeof(int) * (Max(g->nidentifiers, 1)));
 	r->last_apart = palloc(sizeof(int) * (Max(g->nidentifiers, 1)));
 	r->next_apart = palloc(sizeof(int) * (Max(g->nlinks, 1) * 2));
+	cdp_graph_part(g);
 	for (int i = 0; i < g->nidentifiers; i++)
 	{
 		GraphIdentifier *x = &g->identifiers[i];
 
-		x->parent = x->next = i;
-		x->size = 1;
 		r->first_apart[i] = -1;
 		r->born[i] = x->first_seen;
 		r->profiles[i] = x->live && !x->generic;

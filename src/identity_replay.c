@@ -32,6 +32,7 @@
 #include "identity_graph.h"
 
 #include "miscadmin.h"
+#include "utils/float.h"
 #include "utils/memutils.h"
 
 bool
@@ -94,7 +95,9 @@ compare_links(const void *p, const void *q, void *arg)
 
 	COMPARE(l->overrides, m->overrides);
 	COMPARE(l->weighted, m->weighted);
-	COMPARE(m->weight, l->weight);
+	cmp = float8_cmp_internal(m->weight, l->weight);	/* knows where NaN stands */
+	if (cmp != 0)
+		return cmp;
 	COMPARE(g->kinds[g->identifiers[l->a].kind].priority, g->kinds[g->identifiers[m->a].kind].priority);
 	COMPARE(g->kinds[g->identifiers[l->b].kind].priority, g->kinds[g->identifiers[m->b].kind].priority);
 	COMPARE(l->occurred_at, m->occurred_at);

@@ -21,6 +21,7 @@
  */
 #include "identity_recheck.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -153,6 +154,9 @@ lock_body(void *arg)
 		CdpGraph   *g;
 
 		CHECK_FOR_INTERRUPTS();
+		/* raises 40001 when an older snapshot does not show that they were merged */
+		if (IsolationUsesXactSnapshot())
+			(void) cdp_are_customers(customers, ncustomers);
 		cdp_graph_require_current(customers, ncustomers, CDP_REACH_EVIDENCE);
 		g = cdp_graph_load(customers, ncustomers, CDP_REACH_EVIDENCE, false);
 		cdp_replay(g);

@@ -62,6 +62,25 @@ SELECT cdp._recheck_position(NULL, NULL), cdp._recheck_position(NULL, 3), cdp._r
 UPDATE cdp.identifier_kind SET max_per_customer = 7 WHERE kind = 'email';
 SELECT cdp._recheck_position(NULL, NULL) AS other_rules;
 SELECT cdp._recheck_position(NULL, -1);
+-- … of those touched since; stopped it goes on there, too
+SET cdp.now = '2026-07-01 09:00:00+08';
+SELECT count(cdp.identify(jsonb_build_object('member_id', 's-' || i, 'email', 's' || i / 2 || '@example.com'), occurred_at => '2026-02-01Z')) FROM generate_series(2, 9) i;
+UPDATE cdp.identity_link SET linked_at = '2026-02-01Z';
+UPDATE cdp.merge_log SET at = '2026-02-01Z';
+SELECT count(cdp.identify(jsonb_build_object('member_id', 's-' || i), occurred_at => '2026-03-20Z')) FROM generate_series(2, 6, 2) i;
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind = 'member_id';
+SELECT cardinality(cdp._recheck_touched('2026-03-10Z')), cdp._recheck_touched('infinity'), cdp._recheck_touched(NULL);
+SELECT count(*) FROM cdp.recheck_identity('2026-03-10Z');
+SELECT cdp._recheck_position('2026-03-10Z', (cdp._recheck_touched('2026-03-10Z'))[1]) > 0 AS stopped;
+CALL cdp.recheck_identities('2026-03-10Z', batch => 1);
+SELECT status, done, total FROM cdp.job_status WHERE job = 'recheck_identities';
+SELECT count(*) FROM cdp.recheck_identity('2026-03-10Z');
+CALL cdp.recheck_identities('2026-03-10Z', batch => 2);
+SELECT status, done, total FROM cdp.job_status WHERE job = 'recheck_identities';
+SELECT count(*) FROM cdp.recheck_identity('2026-03-10Z');
+SELECT count(*) > 0 AS others FROM cdp.recheck_identity();
+UPDATE cdp.identifier_kind SET max_per_customer = NULL WHERE kind = 'member_id';
+CALL cdp.recheck_identities();
 -- what is wrong is found and mended
 CALL cdp.check_identity();
 SELECT check_name, ok FROM cdp.health() WHERE check_name = 'identity';
@@ -82,7 +101,7 @@ TABLE public.alias EXCEPT TABLE cdp.profile_alias;
 SELECT count(*) = (SELECT count(*) FROM public.alias) AS same FROM cdp.profile_alias;
 SELECT job, status FROM cdp.job_status WHERE job IN ('check_identity', 'rebuild_aliases') ORDER BY job;
 -- a limit within a window: at most two phones that were seen within 30 days
-RESET cdp.now;
+SET cdp.now = '2026-07-01 09:00:00+08';
 UPDATE cdp.identifier_kind SET max_per_customer = 2, max_window = '30 days' WHERE kind = 'phone';
 SELECT count(*) > 0 AS some FROM cdp.recheck_identity(dry_run => false);
 -- a third one after that time, the first one rings again; two customers of two phones each that become one long after

@@ -194,6 +194,9 @@ CREATE INDEX IF NOT EXISTS identity_link_refused ON cdp.identity_link (identifie
 CREATE INDEX IF NOT EXISTS identity_link_apart ON cdp.identity_link (identifier_a)
 	WHERE relation = 'apart' AND revoked_at IS NULL;
 CREATE INDEX IF NOT EXISTS identity_link_b ON cdp.identity_link (identifier_b);
+-- for a re-check of what is new: rows come in order of time, so that a range of blocks tells
+CREATE INDEX IF NOT EXISTS identity_link_linked_at ON cdp.identity_link USING brin (linked_at) WITH (autosummarize = on);
+CREATE INDEX IF NOT EXISTS identity_link_revoked_at ON cdp.identity_link (revoked_at) WHERE revoked_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS identity_link_merge_id ON cdp.identity_link (merge_id) WHERE merge_id IS NOT NULL;
 COMMENT ON TABLE cdp.identity_link IS 'Evidence, one row per pair of identifiers that were seen together, or that somebody judged. Holds ids, never values. Rows are never deleted.';
 COMMENT ON COLUMN cdp.identity_link.link_id IS 'never reused; decides ties';
@@ -225,6 +228,7 @@ PERFORM cdp._ensure_table('merge_log', $t$ (
 	after       jsonb,
 	undoes      bigint
 ) $t$);
+CREATE INDEX IF NOT EXISTS merge_log_at ON cdp.merge_log USING brin (at) WITH (autosummarize = on);
 CREATE INDEX IF NOT EXISTS merge_log_customer_id ON cdp.merge_log (customer_id, at);
 CREATE INDEX IF NOT EXISTS merge_log_other_id ON cdp.merge_log (other_id, at);
 CREATE INDEX IF NOT EXISTS merge_log_undoes ON cdp.merge_log (undoes) WHERE undoes IS NOT NULL;

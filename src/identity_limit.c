@@ -325,6 +325,8 @@ cdp_limits_check(CdpLimits *t, const int64 *roots, int nroots, int new_profiles,
 {
 	int			nprofiles = new_profiles;
 	int		   *counts;
+	int		   *sides;			/* how many customers bring some of the kind */
+	int		   *last;			/* ... and the last of them, from 1 */
 	const char *why = NULL;
 
 	if (nroots > 1)
@@ -346,6 +348,8 @@ cdp_limits_check(CdpLimits *t, const int64 *roots, int nroots, int new_profiles,
 		return NULL;
 
 	counts = palloc0(sizeof(int) * t->nkinds);
+	sides = palloc0(sizeof(int) * t->nkinds);
+	last = palloc0(sizeof(int) * t->nkinds);
 	for (int r = 0; r < nroots; r++)
 	{
 		Customer   *c = find_root(t, roots[r]);
@@ -356,23 +360,31 @@ cdp_limits_check(CdpLimits *t, const int64 *roots, int nroots, int new_profiles,
 			int64		window = t->kinds[h->limit_no].window;
 			TimestampTz seen = h->node >= 0 ? nodes[h->node].last_now : h->last_seen;
 
-			if (window == 0 || seen >= at - window)
-				counts[h->limit_no]++;
+			if (window != 0 && seen < at - window)
+				continue;
+			counts[h->limit_no]++;
+			sides[h->limit_no] += last[h->limit_no] != r + 1;
+			last[h->limit_no] = r + 1;
 		}
 	}
-	/* one customer who has too many already may stay so, but gets no more of the kind */
+	/*
+	 * One customer who has too many already may stay so, but gets no more of
+	 * the kind; who joins him without any does not make it worse.
+	 */
 	for (int k = 0; k < t->nkinds && why == NULL; k++)
 	{
 		int			nnew = 0;
 
 		for (int f = 0; f < nfresh; f++)
 			nnew += fresh[f] == k;
-		if ((nroots > 1 || nnew > 0) && counts[k] + nnew > t->kinds[k].max)
+		if ((sides[k] > 1 || nnew > 0) && counts[k] + nnew > t->kinds[k].max)
 		{
 			*broken = k;
 			why = "limit";
 		}
 	}
 	pfree(counts);
+	pfree(sides);
+	pfree(last);
 	return why;
 }

@@ -44,6 +44,9 @@ static bool alias_open = false;
 typedef void (*CdpCustomersChanged) (int64 winner, int64 loser, const char *action);
 
 static const CdpCustomersChanged handlers[] = {
+#ifdef CDP_TEST_HANDLER
+	cdp_test_handler,
+#endif
 	NULL
 };
 

@@ -185,3 +185,19 @@ SELECT cdp.identify('{"member_id": "w-1", "phone": "13800005005"}') = :many AS h
 SELECT cdp.customer_id(:one) = :many AS joined, cdp.resolve('phone', '13800005005') = :many AS one_more;
 SELECT reason, kind, times FROM cdp.merge_refusal WHERE refusal_id > :last ORDER BY refusal_id;
 ROLLBACK;
+
+-- a value that turned generic is nobody's: it takes no place in the limit of who has it, one by one or in one batch
+BEGIN;
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind IN ('member_id', 'phone');
+SET LOCAL cdp.generic_after = 2;
+SELECT count(cdp.identify(jsonb_build_object('member_id', 'y-' || g, 'phone', '13800006000'))) FROM generate_series(1, 5) g;
+SELECT cdp.identify('{"member_id": "y-1", "phone": "13800006001"}') \g /dev/null
+SELECT cdp.resolve('phone', '13800006000') = cdp.resolve('member_id', 'y-1') AS still_his, cdp.resolve('phone', '13800006001') = cdp.resolve('member_id', 'y-1') AS his_too;
+SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', i) ORDER BY n) FROM (
+	SELECT g AS n, jsonb_build_object('member_id', 'z-' || g, 'phone', '13800007000') AS i FROM generate_series(1, 5) g
+	UNION ALL SELECT 6, '{"member_id": "z-1", "phone": "13800007001"}') x));
+SELECT cdp.resolve('phone', '13800007000') = cdp.resolve('member_id', 'z-1') AS still_his, cdp.resolve('phone', '13800007001') = cdp.resolve('member_id', 'z-1') AS his_too;
+SELECT cdp.identify('{"member_id": "z-1", "phone": "13800007002"}') \g /dev/null
+SELECT cdp.resolve('phone', '13800007002') = cdp.resolve('member_id', 'z-1') AS a_third_is;
+SELECT * FROM cdp.recheck_identity() WHERE profile_id >= cdp.resolve('member_id', 'y-1');
+ROLLBACK;

@@ -361,6 +361,7 @@ source_load(int64 source_id, Relation rel, const char *digest)
 		entry->relowner != rel->rd_rel->relowner)
 	{
 		SourceSpec *stale = entry->spec;
+		MemoryContext caller = CurrentMemoryContext;
 
 		entry->spec = NULL;
 		if (stale != NULL && stale->uses == 0)
@@ -373,6 +374,8 @@ source_load(int64 source_id, Relation rel, const char *digest)
 		entry->epoch = cdp_rules_epoch;
 		entry->relowner = rel->rd_rel->relowner;
 		entry->spec = read_spec(source_id, rel, entry->digest);
+		/* SPI leaves its own context behind, which ends with the verb; the caller keeps what he allocates */
+		MemoryContextSwitchTo(caller);
 	}
 	if (strcmp(entry->digest, digest) != 0)
 		ereport(ERROR,

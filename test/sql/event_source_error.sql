@@ -166,6 +166,14 @@ CALL cdp.backfill_source('shop.again');
 SELECT cdp.detach_source('shop.again');
 SELECT cdp.attach_source('shop.again', 'customer', '{"identifiers": {"phone": "phone"}}');
 SELECT cdp.detach_source('shop.again');
+-- the first rows that a session brings, many and half of them bad: each reaches the queue with its reason
+SELECT cdp.attach_source('shop.again', 'customer', '{"identifiers": {"phone": "phone"}}');
+\c -
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+INSERT INTO shop.again SELECT 10 + g, CASE WHEN g % 2 = 0 THEN 'no phone ' || g ELSE '1380013' || lpad(g::text, 4, '0') END FROM generate_series(1, 3000) g;
+SELECT q.sqlstate, q.error, count(DISTINCT row_image ->> 'id'), min(row_image ->> 'phone') FROM cdp.source_queue q JOIN cdp.source s USING (source_id) WHERE s.table_name = 'again' GROUP BY 1, 2;
+SELECT cdp.detach_source('shop.again');
 SELECT cdp.revoke_access('operator', 'cdp_t_owner'), cdp.revoke_access('operator', 'cdp_t_other');
 DROP SCHEMA shop CASCADE;
 DROP ROLE cdp_t_owner, cdp_t_clerk, cdp_t_other;

@@ -301,7 +301,7 @@ match_block(MatchRecords *records, MatchModel *model)
 {
 	EphemeralNamedRelationData enr = {0};
 	MatchPairs *all = palloc0(sizeof(MatchPairs));
-	JoinKind	joins[MATCH_MAX_RULES];
+	JoinKind	joins[MATCH_MAX_RULES] = {JOIN_NOT};
 	double		cross = (double) records->n * (records->n - 1) / 2;
 
 	all->pairs = palloc(sizeof(uint64));

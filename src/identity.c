@@ -322,7 +322,7 @@ raise_bad_items(const CdpSighting *items, int n)
 			ereport(ERROR,
 					(errcode(items[i].sqlstate),
 					 errmsg("%s", items[i].message),
-					 n > 1 ? errdetail("Item %d of %d.", i + 1, n) : 0,
+					 n > 1 || items[i].numbered ? errdetail("Item %d of %d.", i + 1, n) : 0,
 					 errhint("%s", items[i].hint)));
 	}
 }

@@ -209,6 +209,19 @@ cdp_find_kind(const char *kind, int len)
 }
 
 char *
+cdp_unknown_kind(const char *name, int len)
+{
+	if (len == 0 || len >= NAMEDATALEN)
+		return pstrdup("there is no such kind of identifier");
+	for (int i = 0; i < len; i++)
+	{
+		if (name[i] != '_' && !(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= 'A' && name[i] <= 'Z'))
+			return pstrdup("there is no such kind of identifier");
+	}
+	return psprintf("there is no kind of identifier \"%.*s\"", len, name);
+}
+
+char *
 cdp_list_kinds(void)
 {
 	StringInfoData buf;

@@ -156,6 +156,7 @@ cdp_identify_many(PG_FUNCTION_ARGS)
 	{
 		JsonbValue *v = getIthJsonbValueFromContainer(&items->root, i);
 
+		sightings[i].numbered = true;
 		if (v->type != jbvBinary)
 			bad_item(&sightings[i], "an item must be an object", "For example {\"identifiers\": {\"phone\": \"…\"}}.");
 		else
@@ -273,7 +274,7 @@ cdp_resolve(PG_FUNCTION_ARGS)
 	if (kind == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no kind of identifier \"%s\"", text_to_cstring(kindname)),
+				 errmsg("%s", cdp_unknown_kind(VARDATA_ANY(kindname), VARSIZE_ANY_EXHDR(kindname))),
 				 errhint("The kinds are %s.", cdp_list_kinds())));
 	value = cdp_normalize_value(kind, VARDATA_ANY(raw), VARSIZE_ANY_EXHDR(raw));
 	if (value != NULL)

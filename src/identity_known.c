@@ -6,7 +6,7 @@
  *
  * Such a sighting writes nothing, and to find that out takes one index probe
  * per identifier, profile and pair.  No statement is run, hence there is
- * nobody to become and no setting to pin: this is half the price of the same
+ * nobody to become and no setting to pin: three quarters of the price of the same
  * sighting as a batch of one.
  *
  * The questions are those of is_settled() and see() in identity_simulate.c.

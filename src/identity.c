@@ -15,8 +15,9 @@
  *	  remember	refused evidence, traits, sightings, refusals
  *
  * Whoever knows everybody already, the usual case, goes through probe and
- * simulate and writes nothing and locks nothing; and who is only refused
- * something locks nobody either, or a shared tablet would queue a shop.
+ * simulate and writes nothing and locks nothing (one such sighting alone is
+ * not even a batch, see identity_known.c); and who is only refused something
+ * locks nobody either, or a shared tablet would queue a shop.
  *
  * Somebody else may have written in between.  The locks and the unique index
  * on live identifiers tell us; then the attempt gives everything back, and
@@ -332,6 +333,13 @@ raise_bad_items(const CdpSighting *items, int n)
 
 void
 cdp_identify(CdpSighting *items, int n, bool raise)
+{
+	if (n != 1 || !cdp_identify_known(items))
+		cdp_identify_batch(items, n, raise);
+}
+
+void
+cdp_identify_batch(CdpSighting *items, int n, bool raise)
 {
 	Batch		b;
 	int			round = 0;

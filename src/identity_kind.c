@@ -182,14 +182,12 @@ cdp_all_kinds(int *n)
 	return kinds;
 }
 
-const CdpKind *
-cdp_find_kind(const char *kind, int len)
+static const CdpKind *
+find_kind(const char *kind, int len)
 {
 	int			low = 0,
-				high;
+				high = nkinds - 1;
 
-	load_kinds();
-	high = nkinds - 1;
 	while (low <= high)
 	{
 		int			mid = (low + high) / 2;
@@ -206,6 +204,19 @@ cdp_find_kind(const char *kind, int len)
 			low = mid + 1;
 	}
 	return NULL;
+}
+
+const CdpKind *
+cdp_find_kind(const char *kind, int len)
+{
+	load_kinds();
+	return find_kind(kind, len);
+}
+
+const CdpKind *
+cdp_find_loaded_kind(const char *kind, int len)
+{
+	return kinds != NULL && kinds_epoch == cdp_rules_epoch ? find_kind(kind, len) : NULL;
 }
 
 char *

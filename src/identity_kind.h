@@ -37,6 +37,9 @@ typedef struct CdpKind
 /* NULL when there is no such kind; valid until the next call */
 extern const CdpKind *cdp_find_kind(const char *kind, int len);
 
+/* the same without reading anything: NULL also when the rules would have to be read */
+extern const CdpKind *cdp_find_loaded_kind(const char *kind, int len);
+
 /* all kinds, in the order of their names; valid until the next call */
 extern const CdpKind *cdp_all_kinds(int *n);
 
@@ -60,5 +63,8 @@ extern bool cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const 
 
 /* was this identifier erased for ever? */
 extern bool cdp_is_tombstone(const char *kind, const char *value);
+
+/* is it certain, without reading anything, that none was? */
+extern bool cdp_no_tombstones(void);
 
 #endif							/* CDP_IDENTITY_KIND_H */

@@ -91,7 +91,7 @@ CREATE TEMP TABLE parallel AS SELECT customer_id, cdp.rfm(at, amount, '2026-01-0
 SELECT count(*), count(*) FILTER (WHERE s.v::text = p.v::text) AS equal FROM serial s JOIN parallel p USING (customer_id);
 DROP TABLE value_big;
 SELECT aggfnoid::regprocedure, aggtranstype::regtype, aggserialfn, aggcombinefn, proparallel FROM pg_aggregate JOIN pg_proc ON pg_proc.oid = aggfnoid
-WHERE pronamespace = 'cdp'::regnamespace AND proname LIKE '%rfm%' ORDER BY 1::text;
+WHERE pronamespace = 'cdp'::regnamespace AND proname LIKE '%rfm%' ORDER BY aggfnoid::regprocedure::text COLLATE "C";
 -- PUBLIC may use the aggregates and nothing behind them
 CREATE ROLE value_nobody;
 SET ROLE value_nobody;

@@ -370,8 +370,8 @@ COMMENT ON FUNCTION cdp._prune_tags(interval, bigint, int) IS 'internal: one bat
 
 CREATE OR REPLACE FUNCTION cdp._tag_backlog(OUT changes bigint, OUT at timestamptz)
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT (SELECT count(*) FROM (SELECT FROM cdp.tag_change LIMIT 100000) c), h.at FROM cdp.tag_horizon h $$;
-COMMENT ON FUNCTION cdp._tag_backlog() IS 'internal: changes that wait to be merged, counted up to 100,000, and as of when the bitmaps are';
+AS $$ SELECT (SELECT count(*) FROM (SELECT FROM cdp.tag_change UNION ALL SELECT FROM cdp.tag_everyone LIMIT 100000) c), h.at FROM cdp.tag_horizon h $$;
+COMMENT ON FUNCTION cdp._tag_backlog() IS 'internal: changes of tags and of customers that wait to be merged, counted up to 100,000, and as of when the bitmaps are';
 
 CREATE OR REPLACE FUNCTION cdp.verify_tags() RETURNS TABLE (problem text, tag text, customer_id bigint)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

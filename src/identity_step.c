@@ -48,6 +48,9 @@ typedef void (*CdpCustomersChanged) (int64 winner, int64 loser, const char *acti
 static const CdpCustomersChanged handlers[] = {
 	cdp_tags_customers_changed,
 	cdp_tag_bits_customers_changed,
+#ifdef CDP_TEST_HANDLER
+	cdp_test_handler,
+#endif
 	NULL
 };
 

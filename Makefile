@@ -28,6 +28,7 @@ CDP_MODULES = \
 	event_condition \
 	value \
 	tag \
+	tag_query \
 	tag_customer \
 	identity_360 \
 	core_demo

@@ -143,6 +143,8 @@ extern void cdp_tag_skip_space(TagScan *scan);
 extern int	cdp_tag_scan_name(TagScan *scan, char *buf, bool *quoted);
 /* a number, a date, a bare word or "text"; a text lies in buf of TAG_MAX_NAME bytes; refuses a bare now, now-30d */
 extern void cdp_tag_scan_value(TagScan *scan, TagValue *value, char *buf);
+/* the end of the bare word that begins there */
+extern const char *cdp_tag_word_end(const char *p, const char *end);
 /* after the @ */
 extern TimestampTz cdp_tag_scan_instant(TagScan *scan);
 /* 22P02 at where, with its position in characters in the detail; names the ASCII twin of a full-width character */

@@ -486,8 +486,8 @@ looks_relative(const char *p, int len)
 }
 
 /* The end of the word that begins here. */
-static const char *
-word_end(const char *p, const char *end)
+const char *
+cdp_tag_word_end(const char *p, const char *end)
 {
 	while (p < end && is_word_char(*p) && !(IS_HIGHBIT_SET(*p) && needs_quotes(p, end)))
 		p++;
@@ -508,7 +508,7 @@ cdp_tag_scan_value(TagScan *scan, TagValue *value, char *buf)
 		value->text_len = scan_quoted(scan, buf, TEXT_TOO_LONG);
 		return;
 	}
-	scan->at = word_end(start, scan->end);
+	scan->at = cdp_tag_word_end(start, scan->end);
 	len = scan->at - start;
 	if (len == 0)
 		cdp_tag_scan_error(scan, start, "a value is expected",
@@ -638,7 +638,7 @@ cdp_tag_scan_instant(TagScan *scan)
 	const char *start = scan->at;
 	TimestampTz result;
 
-	scan->at = word_end(start, scan->end);
+	scan->at = cdp_tag_word_end(start, scan->end);
 	if (!cdp_tag_parse_instant(start, scan->at - start, &result))
 		cdp_tag_scan_error(scan, start, "no instant behind @",
 						   "Write @2026-12-31 (midnight UTC), @2026-12-31T08:30:00Z or @2026-12-31T16:30:00+08:00.");
@@ -704,7 +704,7 @@ cdp_tag_put_value(StringInfo out, const TagValue *value)
 			break;
 		case TAG_TEXT:
 			if (value->text_len == 0 ||
-				word_end(value->text, value->text + value->text_len) != value->text + value->text_len ||
+				cdp_tag_word_end(value->text, value->text + value->text_len) != value->text + value->text_len ||
 				looks_numeric(value->text, value->text_len) || looks_relative(value->text, value->text_len))
 				put_quoted(out, value->text, value->text_len);
 			else

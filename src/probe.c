@@ -11,6 +11,7 @@
 #include "access/genam.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
@@ -26,11 +27,18 @@ struct CdpProbe
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	IndexFetchTableData *fetch; /* of cdp_probe_tuple(), made when it is first called */
 	int			nkeys;
 };
 
 CdpProbe *
 cdp_probe_open(const char *table, const char *index)
+{
+	return cdp_probe_open_range(table, index, -1);
+}
+
+CdpProbe *
+cdp_probe_open_range(const char *table, const char *index, int nkeys)
 {
 	CdpProbe   *p = palloc(sizeof(CdpProbe));
 	Oid			relid = cdp_relation(table);
@@ -50,7 +58,8 @@ cdp_probe_open(const char *table, const char *index)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table cdp.%s or its index cdp.%s is missing", table, index),
 				 errhint("CALL cdp.migrate(); repairs what is missing.")));
-	p->nkeys = IndexRelationGetNumberOfKeyAttributes(p->index);
+	p->fetch = NULL;
+	p->nkeys = nkeys < 0 ? IndexRelationGetNumberOfKeyAttributes(p->index) : nkeys;
 	p->slot = table_slot_create(p->table, NULL);
 	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
 	return p;
@@ -126,8 +135,69 @@ cdp_probe_pair(CdpProbe *p, int64 key1, int64 key2, const char *key3)
 }
 
 void
+cdp_probe_range(CdpProbe *p, ScanKey keys)
+{
+	index_rescan(p->scan, keys, p->nkeys, NULL, 0);
+}
+
+TupleTableSlot *
+cdp_probe_bytes(CdpProbe *p, bytea *key)
+{
+	ScanKeyData keys[1];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_BYTEAEQ, PointerGetDatum(key));
+	return fetch(p, keys, 1);
+}
+
+CdpProbe *
+cdp_probe_open_entries(const char *table, const char *index, int nkeys)
+{
+	CdpProbe   *p = cdp_probe_open_range(table, index, nkeys);
+
+	/* before the first rescan, which makes room for the tuples */
+	p->scan->xs_want_itup = true;
+	return p;
+}
+
+IndexTuple
+cdp_probe_entry(CdpProbe *p, ItemPointer tid)
+{
+	ItemPointer found;
+
+	found = index_getnext_tid(p->scan, ForwardScanDirection);
+	if (found == NULL)
+		return NULL;
+	*tid = *found;
+	return p->scan->xs_itup;
+}
+
+TupleDesc
+cdp_probe_entry_desc(CdpProbe *p)
+{
+	return RelationGetDescr(p->index);
+}
+
+/*
+ * Not through the scan: that would mark the entry it stands on as dead when
+ * the row of another one is.
+ */
+TupleTableSlot *
+cdp_probe_tuple(CdpProbe *p, ItemPointer tid)
+{
+	bool		again = false;
+	bool		all_dead = false;
+	ItemPointerData at = *tid;
+
+	if (p->fetch == NULL)
+		p->fetch = table_index_fetch_begin(p->table);
+	return table_index_fetch_tuple(p->fetch, &at, p->scan->xs_snapshot, p->slot, &again, &all_dead) ? p->slot : NULL;
+}
+
+void
 cdp_probe_close(CdpProbe *p)
 {
+	if (p->fetch != NULL)
+		table_index_fetch_end(p->fetch);
 	index_endscan(p->scan);
 	ExecDropSingleTupleTableSlot(p->slot);
 	index_close(p->index, AccessShareLock);

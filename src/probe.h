@@ -12,6 +12,7 @@
 #define CDP_PROBE_H
 
 #include "cdp.h"
+#include "access/skey.h"
 #include "executor/tuptable.h"
 
 typedef struct CdpProbe CdpProbe;
@@ -25,7 +26,25 @@ extern TupleTableSlot *cdp_probe_next(CdpProbe *probe);
 extern TupleTableSlot *cdp_probe_text2(CdpProbe *probe, Datum key1, Datum key2);
 /* two numbers and, for an index of three columns, a text */
 extern TupleTableSlot *cdp_probe_pair(CdpProbe *probe, int64 key1, int64 key2, const char *key3);
+extern TupleTableSlot *cdp_probe_bytes(CdpProbe *probe, bytea *key);
 extern void cdp_probe_close(CdpProbe *probe);
+
+/*
+ * Ranges: nkeys scan keys, none for the whole index in its order.
+ *
+ *		p = cdp_probe_open_range("tag_expiry", "tag_expiry_pkey", 2);
+ *		cdp_probe_range(p, keys);
+ *		while ((slot = cdp_probe_next(p)) != NULL)
+ *
+ * Or, with cdp_probe_open_entries(), entries first and rows later, where not all rows are wanted: an entry
+ * may have no row that the snapshot sees.
+ */
+extern CdpProbe *cdp_probe_open_range(const char *table, const char *index, int nkeys);
+extern CdpProbe *cdp_probe_open_entries(const char *table, const char *index, int nkeys);
+extern void cdp_probe_range(CdpProbe *probe, ScanKey keys);
+extern IndexTuple cdp_probe_entry(CdpProbe *probe, ItemPointer tid);
+extern TupleDesc cdp_probe_entry_desc(CdpProbe *probe);
+extern TupleTableSlot *cdp_probe_tuple(CdpProbe *probe, ItemPointer tid);
 
 /* a snapshot that sees what this transaction has written up to now; pop it */
 extern void cdp_push_fresh_snapshot(void);

@@ -27,9 +27,11 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	audience \
 	tag \
 	tag_query \
 	tag_customer \
+	tag_bits \
 	identity_360 \
 	core_demo
 

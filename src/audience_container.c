@@ -499,6 +499,41 @@ put_runs(uint8 *p, const uint64 *words, int bits)
 }
 
 int
+cdp_container_runs(const uint8 *bytes, int size, int bits, uint8 *runs)
+{
+	uint64		words[CDP_WORDS(16)];
+
+	if (cdp_container_kind(bytes, size, bits) == CDP_CONTAINER_RUN)
+	{
+		memcpy(runs, bytes + CDP_CONTAINER_HEADER, size - CDP_CONTAINER_HEADER);
+		return run_count(size);
+	}
+	if (cdp_container_kind(bytes, size, bits) == CDP_CONTAINER_ARRAY)
+	{
+		uint8	   *p = runs;
+		int			before = -2;
+
+		EACH_VALUE(bytes)
+		{
+			uint16		v = cdp_get16(p_);
+
+			if (v != before + 1)
+			{
+				cdp_put16(p, v);
+				cdp_put16(p + 2, 0);
+				p += 4;
+			}
+			else
+				cdp_put16(p - 2, (uint16) (cdp_get16(p - 2) + 1));
+			before = v;
+		}
+		return (int) (p - runs) / 4;
+	}
+	cdp_container_set(words, bytes, size, bits);
+	return (int) (put_runs(runs, words, bits) - runs) / 4;
+}
+
+int
 cdp_container_from_words(uint8 *out, const uint64 *words, int bits)
 {
 	int			runs;

@@ -115,6 +115,8 @@ extern const char *cdp_container_check(const uint8 *bytes, Size size, int bits);
 extern bool cdp_container_has(const uint8 *bytes, int size, int bits, uint16 value);
 /* all values ascending into room for CDP_CONTAINER_VALUES(bits); answers their number */
 extern int	cdp_container_values(const uint8 *bytes, int size, int bits, uint16 *values);
+/* all runs, each as a run container has it, into 2^bits * 2 bytes; answers their number */
+extern int	cdp_container_runs(const uint8 *bytes, int size, int bits, uint8 *runs);
 
 /* word array = container; |= container; &= container; &= ~container; ^= container */
 extern void cdp_container_set(uint64 *words, const uint8 *bytes, int size, int bits);

@@ -24,6 +24,13 @@
 #define guc_malloc(elevel, size)	malloc(size)
 #endif
 
+/* input functions of 16 can answer that a value is wrong instead of raising it */
+#if PG_VERSION_NUM < 160000
+#define errsave(context, ...)	ereport(ERROR, __VA_ARGS__)
+#else
+#include "nodes/miscnodes.h"
+#endif
+
 /* 18 writes it before the declaration, earlier ones had a macro that stands behind it */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn		__attribute__((noreturn))

@@ -190,6 +190,22 @@ round_of(int bits)
 	MUST(cdp_container_count(a.bytes) == a.n);
 	MUST(cdp_container_values(a.bytes, a.size, bits, values) == a.n);
 	MUST(memcmp(values, a.values, a.n * 2) == 0);
+	{
+		static uint8 runs[65536 * 2];
+		int			n = cdp_container_runs(a.bytes, a.size, bits, runs);
+		int			k = 0;
+
+		for (int i = 0; i < n; i++)
+		{
+			int			v = cdp_get16(runs + 4 * i);
+
+			MUST(v == 0 || !a.has[v - 1]);
+			for (int more = cdp_get16(runs + 4 * i + 2); more >= 0; more--, v++)
+				MUST(k < a.n && a.values[k++] == v);
+			MUST(v == 1 << bits || !a.has[v]);
+		}
+		MUST(k == a.n);
+	}
 	for (int i = 0; i < 200; i++)
 	{
 		int			v = (int) draw(1 << bits);

@@ -32,6 +32,7 @@ CDP_MODULES = \
 	tag_query \
 	tag_customer \
 	tag_bits \
+	segment \
 	identity_360 \
 	core_demo
 

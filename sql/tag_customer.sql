@@ -91,7 +91,10 @@ PERFORM cdp._ensure_table('tag', $t$ (
 	emits_events boolean NOT NULL DEFAULT false,
 	member_count bigint,
 	refreshed_at timestamptz,
-	last_error   text
+	last_error   text,
+	rule_path    text,
+	rule_tags    text[],
+	rule_segments text[]
 ) $t$);
 COMMENT ON TABLE cdp.tag IS 'What is known of each tag. A tag that is used without a row is declared by the next CALL cdp.merge_tags(). Rows are written with cdp.define_tag() or by hand.';
 COMMENT ON COLUMN cdp.tag.name IS 'levels joined by dots, as it is, without quotes';
@@ -103,6 +106,9 @@ COMMENT ON COLUMN cdp.tag.owner IS 'who wrote the rule: it runs with the rights 
 COMMENT ON COLUMN cdp.tag.emits_events IS 'whether Tag Added, Tag Removed and Tag Expired are written to the event log';
 COMMENT ON COLUMN cdp.tag.member_count IS 'customers who had it at the last merge of changes';
 COMMENT ON COLUMN cdp.tag.refreshed_at IS 'when the rule ran last';
+COMMENT ON COLUMN cdp.tag.rule_path IS 'search_path under which the rule was written, and finds its names';
+COMMENT ON COLUMN cdp.tag.rule_tags IS 'tags that a rule which is a tagquery asks for; they are refreshed before';
+COMMENT ON COLUMN cdp.tag.rule_segments IS 'segments that the rule asks for';
 COMMENT ON COLUMN cdp.tag.last_error IS 'why the rule failed the last time; NULL: it did not';
 CREATE OR REPLACE TRIGGER tag_check BEFORE INSERT OR UPDATE ON cdp.tag
 	FOR EACH ROW EXECUTE FUNCTION cdp._check_tag();

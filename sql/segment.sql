@@ -196,6 +196,7 @@ PERFORM cdp._ensure_table('segment', $t$ (
 	refresh_every     interval DEFAULT '15 minutes' CHECK (refresh_every > '0'),
 	snapshots_kept    int NOT NULL DEFAULT 30 CHECK (snapshots_kept >= 0),
 	depends_on        text[] NOT NULL DEFAULT '{}',
+	asks_tags         text[] NOT NULL DEFAULT '{}',
 	members           cdp.audience,
 	member_count      bigint,
 	refreshed_at      timestamptz,
@@ -214,6 +215,7 @@ COMMENT ON COLUMN cdp.segment.holdout_salt IS 'of cdp.holdout_bucket(); NULL: th
 COMMENT ON COLUMN cdp.segment.refresh_every IS 'how old members may get; NULL: refreshed by name only';
 COMMENT ON COLUMN cdp.segment.snapshots_kept IS 'newest snapshots that stay';
 COMMENT ON COLUMN cdp.segment.depends_on IS 'segments that the definition asks for';
+COMMENT ON COLUMN cdp.segment.asks_tags IS 'tags that the definition asks for by name; name.*: the name and all below';
 COMMENT ON COLUMN cdp.segment.members IS 'One IDs as of refreshed_at; cdp.segment_audience() has them as of now. Can be made again from cdp.segment_history.';
 COMMENT ON COLUMN cdp.segment.member_count IS 'number of members as of refreshed_at';
 COMMENT ON COLUMN cdp.segment.refreshed_version IS 'version that the members are of';

@@ -25,7 +25,6 @@
 #include "miscadmin.h"
 #include "probe.h"
 #include "tag_query.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
@@ -125,10 +124,10 @@ differs(const Row *a, const Row *b, const char *name)
 }
 
 /* columns that follow from the definition, or from a refresh */
-#define NCOMPUTED	11
+#define NCOMPUTED	12
 static const char *const computed[NCOMPUTED] = {"kind", "version", "owner", "search_path", "depends_on",
-"members", "member_count", "refreshed_at", "refreshed_version", "last_error", "last_duration"};
-#define NDEFINED	5			/* the first ones */
+"asks_tags", "members", "member_count", "refreshed_at", "refreshed_version", "last_error", "last_duration"};
+#define NDEFINED	6			/* the first ones */
 
 static void
 refuse_value(const char *problem, const char *hint)
@@ -169,18 +168,6 @@ next_version(const char *name)
 	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
-static Datum
-names_array(List *names)
-{
-	Datum	   *items = palloc(sizeof(Datum) * Max(list_length(names), 1));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, names)
-		items[n++] = CStringGetTextDatum(lfirst(lc));
-	return PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
 /* look at a definition as the role that writes it, and fill in what follows from it */
 static void
 define(const char *name, const char *text, Datum *values)
@@ -188,13 +175,14 @@ define(const char *name, const char *text, Datum *values)
 	CdpDefinition d = {text, GetUserNameFromId(GetUserId(), false), cdp_definition_path(), psprintf("segment \"%s\"", name), 1};
 	Name		owner = palloc(sizeof(NameData));
 	MemoryContext caller = CurrentMemoryContext;
-	List	   *asked;
+	CdpAsked	asked = {0};
 	CdpVerb		verb;
 
 	cdp_segment_lock_definitions();
-	asked = text ? cdp_definition_check(&d) : NIL;
+	if (text != NULL)
+		cdp_definition_check(&d, &asked);
 	cdp_begin_write(&verb, "define_segment");
-	cdp_segment_check_dependencies(name, asked);
+	cdp_segment_check_dependencies(name, asked.segments);
 	values[1] = Int32GetDatum(next_version(name));
 	cdp_end(&verb);
 	MemoryContextSwitchTo(caller);
@@ -202,7 +190,8 @@ define(const char *name, const char *text, Datum *values)
 	values[0] = CStringGetTextDatum(text == NULL ? "static" : cdp_definition_is_query(text) ? "query" : "tagquery");
 	values[2] = NameGetDatum(owner);
 	values[3] = CStringGetTextDatum(d.search_path);
-	values[4] = names_array(asked);
+	values[4] = cdp_names_array(asked.segments);
+	values[5] = cdp_names_array(asked.tags);
 }
 
 static HeapTuple

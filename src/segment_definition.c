@@ -37,13 +37,14 @@
 #include "rewrite/rewriteHandler.h"
 #include "tag_query.h"
 #include "tcop/dest.h"
+#include "user_query.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "user_query.h"
 
 #define QUERY_HINT	"A definition is a tagquery, or one SELECT with the column customer_id of type bigint."
 #define RULE_HINT	"A rule is a tagquery, or one SELECT with the columns customer_id bigint and, if you like, value and valid_until timestamptz."
@@ -116,21 +117,20 @@ typedef struct Walk
 	const CdpDefinition *definition;
 	Oid			schema;
 	Oid			tagquery;
-	List	   *segments;
+	CdpAsked   *asked;
 } Walk;
 
 static void
-add_segment(Walk *w, const char *name, int len)
+add_name(List **names, char *name)
 {
-	char	   *copy = pnstrdup(name, len);
 	ListCell   *lc;
 
-	foreach(lc, w->segments)
+	foreach(lc, *names)
 	{
-		if (strcmp(lfirst(lc), copy) == 0)
+		if (strcmp(lfirst(lc), name) == 0)
 			return;
 	}
-	w->segments = lappend(w->segments, copy);
+	*names = lappend(*names, name);
 }
 
 static void
@@ -140,8 +140,14 @@ add_tagquery(Walk *w, const TagQuery *query)
 	{
 		const TagNode *node = &query->nodes[i];
 
+		char	   *name = pnstrdup(TagQueryStrings(query) + node->name, node->name_len);
+
 		if (node->kind == TAGQ_SEGMENT)
-			add_segment(w, TagQueryStrings(query) + node->name, node->name_len);
+			add_name(&w->asked->segments, name);
+		else if (node->kind == TAGQ_HAS || node->kind == TAGQ_COMPARE || node->kind == TAGQ_IN)
+			add_name(&w->asked->tags, name);
+		else if (node->kind == TAGQ_BELOW)
+			add_name(&w->asked->tags, psprintf("%s.*", name));
 	}
 }
 
@@ -197,7 +203,7 @@ look_at_call(Walk *w, FuncExpr *call)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("%s asks for members of a segment that is not named by a constant", w->definition->what),
 					 errhint("Write the name of the segment as a literal, so that it can be refreshed before.")));
-		add_segment(w, TextDatumGetCString(((Const *) arg)->constvalue), strlen(TextDatumGetCString(((Const *) arg)->constvalue)));
+		add_name(&w->asked->segments, TextDatumGetCString(((Const *) arg)->constvalue));
 	}
 }
 
@@ -325,8 +331,14 @@ check_query(const CdpDefinition *d, Walk *w)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
 
-		if (!entry->resjunk)
-			check_column(d, n++, entry->resname, exprType((Node *) entry->expr));
+		if (entry->resjunk)
+			continue;
+		check_column(d, n++, entry->resname, exprType((Node *) entry->expr));
+		if (n == 2)
+		{
+			w->asked->has_value = true;
+			w->asked->value_type = exprType((Node *) entry->expr);
+		}
 	}
 	if (n == 0)
 		check_column(d, 0, NULL, InvalidOid);
@@ -352,21 +364,33 @@ check_tagquery_right(const CdpDefinition *d, Oid role)
 				 errhint("SELECT cdp.grant_access('reader', …) gives that right.")));
 }
 
-List *
-cdp_definition_check(const CdpDefinition *d)
+void
+cdp_definition_check(const CdpDefinition *d, CdpAsked *asked)
 {
-	Walk		w = {.definition = d};
+	Walk		w = {.definition = d, .asked = asked};
 
+	memset(asked, 0, sizeof(*asked));
 	if (!cdp_definition_is_query(d->text))
 	{
 		add_tagquery(&w, cdp_tagquery_parse(d->text));
 		check_tagquery_right(d, GetUserId());
-		return w.segments;
+		return;
 	}
 	w.schema = get_namespace_oid("cdp", false);
 	w.tagquery = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("tagquery"), ObjectIdGetDatum(w.schema));
 	check_query(d, &w);
-	return w.segments;
+}
+
+Datum
+cdp_names_array(List *names)
+{
+	Datum	   *items = palloc(sizeof(Datum) * Max(list_length(names), 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, names)
+		items[n++] = CStringGetTextDatum(lfirst(lc));
+	return PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* --------------------------------------------------------------------- run */
@@ -460,6 +484,19 @@ collect_id(TupleTableSlot *slot, void *arg)
 		cdp_audience_state_add(arg, id);
 }
 
+static CdpAudience *
+customers_of(const char *tagquery)
+{
+	return (CdpAudience *) DatumGetPointer(DirectFunctionCall2(cdp_audience_of, PointerGetDatum(cdp_tagquery_parse(tagquery)),
+															   TimestampTzGetDatum(cdp_now_value())));
+}
+
+CdpAudience *
+cdp_everyone(void)
+{
+	return customers_of("*");
+}
+
 CdpAudience *
 cdp_definition_audience(const CdpDefinition *d, Oid owner)
 {
@@ -468,8 +505,7 @@ cdp_definition_audience(const CdpDefinition *d, Oid owner)
 	if (!cdp_definition_is_query(d->text))
 	{
 		check_tagquery_right(d, owner);
-		return (CdpAudience *) DatumGetPointer(DirectFunctionCall2(cdp_audience_of, PointerGetDatum(cdp_tagquery_parse(d->text)),
-																   TimestampTzGetDatum(cdp_now_value())));
+		return customers_of(d->text);
 	}
 	state = cdp_audience_state_new(CurrentMemoryContext);
 	cdp_definition_rows(d, owner, collect_id, state);
@@ -550,8 +586,7 @@ cdp_audience_walk_next(CdpAudienceWalk *w, int64 *id)
 CdpAudience *
 cdp_customers_among(const CdpAudience *ids, CdpAudience **gone)
 {
-	CdpAudience *everyone = (CdpAudience *) DatumGetPointer(DirectFunctionCall2(cdp_audience_of, PointerGetDatum(cdp_tagquery_parse("*")),
-																				TimestampTzGetDatum(cdp_now_value())));
+	CdpAudience *everyone = cdp_everyone();
 	CdpAudience *strays = cdp_audience_without(ids, everyone);
 	CdpAudienceState *mapped = cdp_audience_state_new(CurrentMemoryContext);
 	CdpAudienceState *nobody = cdp_audience_state_new(CurrentMemoryContext);

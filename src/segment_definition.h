@@ -29,12 +29,21 @@ typedef struct CdpDefinition
 
 extern bool cdp_definition_is_query(const char *text);
 
+/* names that a definition asks for, char *, each once; of tags name.* is one more form */
+typedef struct CdpAsked
+{
+	List	   *segments;
+	List	   *tags;
+	bool		has_value;		/* a query with the column value */
+	Oid			value_type;
+} CdpAsked;
+
 /*
  * Refuse what cannot be one, as the role that calls and under its
- * search_path: nothing is written and no row is read.  Answers the names of
- * the segments it asks for, each once.
+ * search_path: nothing is written and no row is read.
  */
-extern List *cdp_definition_check(const CdpDefinition *definition);
+extern void cdp_definition_check(const CdpDefinition *definition, CdpAsked *asked);
+extern Datum cdp_names_array(List *names);
 
 /* 42501 unless that role may have the definition run, 42704 when its owner is gone */
 extern Oid	cdp_definition_owner(const CdpDefinition *definition, Oid caller);
@@ -48,6 +57,8 @@ extern CdpAudience *cdp_definition_audience(const CdpDefinition *definition, Oid
 /* the same of a query, row by row; the slot is that of its own columns */
 typedef void (*CdpDefinitionRow) (TupleTableSlot *slot, void *arg);
 extern void cdp_definition_rows(const CdpDefinition *definition, Oid owner, CdpDefinitionRow row, void *arg);
+
+extern CdpAudience *cdp_everyone(void);
 
 /*
  * Who of these is a customer, under his One ID: ids of merged profiles are

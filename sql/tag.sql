@@ -1,5 +1,5 @@
 -- tag: what is known of a customer, as one value.
--- C: src/tag.c, src/tag_scan.c, src/tag_set.c, src/tag_json.c, src/tag_union.c  Page: doc/tag.md  Tests: test/sql/tag.sql, test/pgtap/tag.sql
+-- C: src/tag.c, src/tag_io.c, src/tag_scan.c, src/tag_set.c, src/tag_json.c, src/tag_union.c  Page: doc/tag.md  Tests: test/sql/tag.sql, test/pgtap/tag.sql
 
 -- @type
 CREATE TYPE cdp.tagset;

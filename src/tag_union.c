@@ -5,14 +5,14 @@
  *		SELECT cdp.tagset_union(tags ORDER BY recorded_at) FROM ...		-- the later row wins per name
  *
  * Folding with + copies the whole set for each row.  Here the state is an
- * expanded object of type cdp.tagset: entries are appended and settled when
- * twice as many wait as were there, so a row costs what it has itself.  For
- * everyone else (a parallel worker that hands its part over, a stored
- * state) it is a tagset: flattened, it is built as any other.
+ * expanded object of type cdp.tagset: sorted entries, in which a row finds
+ * the names that are known, and behind them a tail of new ones, sorted in
+ * when it is long.  For everyone else (a parallel worker that hands its part
+ * over, a stored state) it is a tagset: flattened, it is built as any other.
  *
- * What is appended is copied into blocks of bytes; settling moves what is
- * left into new blocks and drops the old ones, so memory follows the result
- * and not the rows.
+ * Bytes of names and texts are copied into a context of their own; when the
+ * half of it is not needed any more, what is needed moves to a new one.  So
+ * memory follows the result and not the rows.
  *
  * SQL: sql/tag.sql.  Tests: test/sql/tag.sql, test/pgtap/tag.sql.  Page: doc/tag.md.
  */
@@ -31,10 +31,12 @@ typedef struct TagUnion
 	ExpandedObjectHeader hdr;
 	int			magic;
 	TagEntry   *entries;
-	int			count;
+	int			sorted;			/* so many are sorted by name, each name once */
+	int			count;			/* the rest are names that are not among them */
 	int			size;			/* room for entries */
-	int			settle_at;		/* how many there may be before they are settled */
 	MemoryContext bytes;		/* names and texts of the entries */
+	Size		used;			/* how much was allocated there */
+	Size		move_at;		/* when it is more, what is needed moves */
 	struct varlena *flat;		/* built when somebody asks for it, NULL: not yet or out of date */
 } TagUnion;
 
@@ -49,35 +51,74 @@ keep_bytes(TagUnion *u, const char *bytes, int len)
 	char	   *copy = MemoryContextAlloc(u->bytes, Max(len, 1));
 
 	memcpy(copy, bytes, len);
+	u->used += len;
 	return copy;
 }
 
-/* The entry's own copy of its name and text. */
-static void
-keep_entry(TagUnion *u, TagEntry *entry)
+/* The value with a text of its own; a text that was there before is one already. */
+static TagValue
+keep_value(TagUnion *u, const TagValue *value, const TagValue *before)
 {
-	entry->name = keep_bytes(u, entry->name, entry->name_len);
-	if (entry->value.type == TAG_TEXT)
-		entry->value.text = keep_bytes(u, entry->value.text, entry->value.text_len);
+	TagValue	result = *value;
+
+	if (value->type != TAG_TEXT)
+		return result;
+	if (before != NULL && before->type == TAG_TEXT && before->text_len == value->text_len &&
+		memcmp(before->text, value->text, value->text_len) == 0)
+		return *before;
+	result.text = keep_bytes(u, value->text, value->text_len);
+	return result;
 }
 
-/* One entry per name, and the bytes of the others given back. */
+/* Only what is needed remains in memory. */
+static void
+union_move(TagUnion *u)
+{
+	MemoryContext old = u->bytes;
+
+	u->bytes = AllocSetContextCreate(u->hdr.eoh_context, "tagset_union bytes", ALLOCSET_SMALL_SIZES);
+	u->used = 0;
+	for (int i = 0; i < u->count; i++)
+	{
+		u->entries[i].name = keep_bytes(u, u->entries[i].name, u->entries[i].name_len);
+		u->entries[i].value = keep_value(u, &u->entries[i].value, NULL);
+	}
+	MemoryContextDelete(old);
+	u->move_at = 2 * u->used + 64 * 1024;
+}
+
 static void
 union_settle(TagUnion *u)
 {
-	int			before = u->count;
+	if (u->count > u->sorted)
+		u->sorted = u->count = cdp_tagset_settle(u->entries, u->count);
+	if (u->used > u->move_at)
+		union_move(u);
+}
 
-	u->count = cdp_tagset_settle(u->entries, u->count);
-	if (u->count < before)
+/* The sorted entry of that name, NULL: none. */
+static TagEntry *
+union_find(TagUnion *u, const TagEntry *entry)
+{
+	int			low = 0;
+	int			high = u->sorted;
+
+	while (low < high)
 	{
-		MemoryContext old = u->bytes;
+		int			mid = (low + high) / 2;
+		TagEntry   *e = &u->entries[mid];
+		int			cmp = memcmp(e->name, entry->name, Min(e->name_len, entry->name_len));
 
-		u->bytes = AllocSetContextCreate(u->hdr.eoh_context, "tagset_union bytes", ALLOCSET_SMALL_SIZES);
-		for (int i = 0; i < u->count; i++)
-			keep_entry(u, &u->entries[i]);
-		MemoryContextDelete(old);
+		if (cmp == 0)
+			cmp = e->name_len - entry->name_len;
+		if (cmp == 0)
+			return e;
+		if (cmp < 0)
+			low = mid + 1;
+		else
+			high = mid;
 	}
-	u->settle_at = Max(64, 2 * u->count);
+	return NULL;
 }
 
 static void
@@ -92,7 +133,7 @@ union_append(TagUnion *u, const struct varlena *value)
 		pfree(u->flat);
 		u->flat = NULL;
 	}
-	if (u->count + set.count > u->settle_at)
+	if (u->count - u->sorted > Max(64, u->sorted / 2) || u->used > u->move_at)
 		union_settle(u);
 	if (u->count + set.count > u->size)
 	{
@@ -101,8 +142,16 @@ union_append(TagUnion *u, const struct varlena *value)
 	}
 	for (TagCursor c = {0}; cdp_tagset_next(&set, &c, &entry);)
 	{
-		keep_entry(u, &entry);
-		u->entries[u->count++] = entry;
+		TagEntry   *known = union_find(u, &entry);
+		TagEntry   *e = known != NULL ? known : &u->entries[u->count++];
+
+		if (known == NULL)
+		{
+			e->name = keep_bytes(u, entry.name, entry.name_len);
+			e->name_len = entry.name_len;
+		}
+		e->value = keep_value(u, &entry.value, known != NULL ? &known->value : NULL);
+		e->valid_until = entry.valid_until;
 	}
 }
 
@@ -116,7 +165,7 @@ union_begin(MemoryContext parent)
 	u->magic = UNION_MAGIC;
 	u->size = 32;
 	u->entries = MemoryContextAlloc(context, u->size * sizeof(TagEntry));
-	u->settle_at = 64;
+	u->move_at = 64 * 1024;
 	u->bytes = AllocSetContextCreate(context, "tagset_union bytes", ALLOCSET_SMALL_SIZES);
 	return u;
 }

@@ -109,6 +109,10 @@ SELECT g, tagset_union(t::tagset ORDER BY i), tagset_union(t::tagset ORDER BY i 
 SELECT tagset_union(t) FROM (SELECT 'a'::tagset AS t WHERE false) s;
 SELECT i, tagset_union(t::tagset) OVER (ORDER BY i) FROM (VALUES (1, 'a=1'), (2, 'b'), (3, 'a=3')) v(i, t) ORDER BY i;
 SELECT (pg_temp.try($$cdp._tagset_union('a', 'b')$$)).*;
+-- a text that changes a little, in a state that knows its name; texts enough to be moved
+SELECT tag_value(u, 'a') AS a, tag_value(u, 'b') AS b, (SELECT count(*) FROM tagset_entries(u)) FROM (
+	SELECT tagset_union(t ORDER BY i) AS u FROM (SELECT 0 AS i, tagset(ARRAY(SELECT 't' || n FROM generate_series(1, 100) n)) + 'a=same0, b=same' AS t
+	UNION ALL SELECT n, format('a=same%s, b=same, c="%s"', n, repeat(n::text, 60))::tagset FROM generate_series(1, 5000) n) s) x;
 
 -- order: by the first entry that differs; equal sets meet in hash and sort
 SELECT t FROM unnest(ARRAY['b', 'a=gold', '', 'a', 'a=1', 'a, b', 'a=2026-01-01', 'a=-5', 'a@2026-01-01', 'a@2025-01-01', 'aa', 'a=1, b', 'a=golden']::tagset[]) t ORDER BY t;

@@ -30,9 +30,13 @@ CDP_MODULES = \
 	audience \
 	tag \
 	tag_query \
+	tag_gin \
+	tag_estimate \
 	tag_customer \
 	tag_bits \
 	segment \
+	segment_sets \
+	tag_rule \
 	identity_360 \
 	core_demo
 

@@ -11,14 +11,17 @@ CREATE FUNCTION cdp._tagset_recv(internal) RETURNS cdp.tagset
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_recv';
 CREATE FUNCTION cdp._tagset_send(cdp.tagset) RETURNS bytea
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_send';
+CREATE FUNCTION cdp._tagset_typanalyze(internal) RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_typanalyze';
 CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
-	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send,
+	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send, ANALYZE = cdp._tagset_typanalyze,
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE cdp.tagset IS 'What is known of a customer: entries name, name=value or name=value@valid_until with commas between them, such as vip, region.华东.上海, aov=1280.5, churn_risk=0.83@2026-12-31. A value is a number, a date or a text; levels of a name are parted by dots. Sorted by name, each name once: equal sets are equal bytes.';
 COMMENT ON FUNCTION cdp._tagset_in(cstring) IS 'internal: text form of cdp.tagset. Errors: 22P02 with the position, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels';
 COMMENT ON FUNCTION cdp._tagset_out(cdp.tagset) IS 'internal: canonical text form of cdp.tagset';
 COMMENT ON FUNCTION cdp._tagset_recv(internal) IS 'internal: binary form of cdp.tagset; 22P03 when it is damaged';
 COMMENT ON FUNCTION cdp._tagset_send(cdp.tagset) IS 'internal: binary form of cdp.tagset, see doc/tag.md';
+COMMENT ON FUNCTION cdp._tagset_typanalyze(internal) IS 'internal: what ANALYZE keeps of a tagset column';
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._tagset_eq(a cdp.tagset, b cdp.tagset) RETURNS boolean

@@ -6,7 +6,7 @@
 -- @code
 CREATE OR REPLACE FUNCTION cdp.count_customers(query cdp.tagquery, at timestamptz DEFAULT NULL) RETURNS bigint
 	LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'cdp_count_customers';
-COMMENT ON FUNCTION cdp.count_customers(cdp.tagquery, timestamptz) IS 'How many customers a query holds for, exactly: changes that were never merged into the bitmaps, also those of the caller''s own transaction, count. Customers without any tag are asked like all others. at: as of this moment, for entries that end; NULL: cdp.now(). A moment before the last merge is answered from the rows, which takes longer. Never NULL. Errors: 22004 NULL query, 42704 unknown segment, 22023 infinite at.';
+COMMENT ON FUNCTION cdp.count_customers(cdp.tagquery, timestamptz) IS 'How many customers a query holds for, exactly: changes that were never merged into the bitmaps, also those of the caller''s own transaction, count. Customers without any tag are asked like all others. at: as of this moment, for entries that end; NULL: cdp.now(). A moment before the last merge is answered from the rows, which takes longer. Never NULL. Errors: 22004 NULL query, 42704 unknown segment, 22008 infinite at.';
 
 CREATE OR REPLACE FUNCTION cdp.find_customers(query cdp.tagquery, at timestamptz DEFAULT NULL) RETURNS SETOF bigint
 	LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10000 AS 'MODULE_PATHNAME', 'cdp_find_customers';
@@ -127,6 +127,7 @@ BEGIN
 	PERFORM cdp._restore_segments();
 	PERFORM cdp._set_horizon('infinity');
 	COMMIT;
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	CALL cdp.merge_tags();
 END $$;
 COMMENT ON PROCEDURE cdp.rebuild_tags() IS 'Makes cdp.profile_tag what the newest rows of cdp.tag_history say, and the bitmaps what the rows say: after damage, after DROP EXTENSION … CASCADE, or when the clock cdp.now was ahead during a merge. No event, no history. Counts are exact meanwhile, from the rows. Stopped, CALL cdp.merge_tags() goes on. Commits. Errors: 42501.';
@@ -218,7 +219,7 @@ ALTER TABLE cdp.tag_key SET (fillfactor = 70);
 COMMENT ON TABLE cdp.tag_key IS 'What there is a bitmap of, and how many customers it had at the last merge.';
 COMMENT ON COLUMN cdp.tag_key.key_id IS 'number of the key in cdp.tag_bits, given out by the merge that met it first';
 COMMENT ON COLUMN cdp.tag_key.key IS 'the key as bytes: a letter for the kind, the name, and after a zero byte the text value';
-COMMENT ON COLUMN cdp.tag_key.kind IS 'tag: has it; below: it or anything below; value: has it with this text; text, number, date: has it with a value of this type; everyone: all customers';
+COMMENT ON COLUMN cdp.tag_key.kind IS 'tag: has it; below: anything strictly below it; value: has it with this text; text, number, date: has it with a value of this type; everyone: all customers';
 COMMENT ON COLUMN cdp.tag_key.tag IS 'name of the tag; NULL: everyone';
 COMMENT ON COLUMN cdp.tag_key.value IS 'the text, of kind value';
 COMMENT ON COLUMN cdp.tag_key.members IS 'customers in the bitmap; changes that are not merged yet are not in it';
@@ -261,11 +262,13 @@ PERFORM cdp._ensure_table('tag_horizon', $t$ (
 	one         boolean PRIMARY KEY DEFAULT true CHECK (one),
 	at          timestamptz NOT NULL,
 	customer_id bigint NOT NULL DEFAULT 9223372036854775807,
+	said_until  timestamptz NOT NULL DEFAULT '-infinity',
 	merged_at   timestamptz
 ) $t$);
 COMMENT ON TABLE cdp.tag_horizon IS 'As of when the bitmaps of tags are; one row, locked by whoever writes them.';
 COMMENT ON COLUMN cdp.tag_horizon.at IS 'entries that ended by then are out of the bitmaps; infinity: there are no bitmaps, counts go by rows';
 COMMENT ON COLUMN cdp.tag_horizon.customer_id IS 'those that ended at that very moment are out up to this customer';
+COMMENT ON COLUMN cdp.tag_horizon.said_until IS 'ends of entries by then were said; bitmaps that are made again are as of then, so that no end is passed over in silence';
 COMMENT ON COLUMN cdp.tag_horizon.merged_at IS 'when a merge last wrote, in real time; NULL: never';
 
 -- tables whose rows come and go: what is gone must not be walked over for long
@@ -299,7 +302,8 @@ BEGIN
 	DELETE FROM cdp.tag_bits b USING cdp.tag_key k WHERE k.key_id = b.key_id AND k.kind <> 'everyone';
 	DELETE FROM cdp.tag_expiry;
 	UPDATE cdp.tag_key SET members = 0 WHERE kind <> 'everyone' AND members <> 0;
-	RETURN cdp.now();
+	-- ends that were not said yet are said by the merges that follow
+	RETURN (SELECT least(cdp.now(), h.said_until) FROM cdp.tag_horizon h);
 END $$;
 COMMENT ON FUNCTION cdp._empty_bits() IS 'internal: takes all tags out of the bitmaps, of which there is no horizon; the moment to make them as of';
 

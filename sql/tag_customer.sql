@@ -124,6 +124,7 @@ COMMENT ON TABLE cdp.profile_tag IS 'Tags, one row per profile that has any. Pla
 COMMENT ON COLUMN cdp.profile_tag.profile_id IS 'origin profile; the One ID where tags is not NULL';
 COMMENT ON COLUMN cdp.profile_tag.tags IS 'what the customer has, entries that have expired included; NULL: this profile is part of another customer';
 COMMENT ON COLUMN cdp.profile_tag.own_tags IS 'what was recorded under this profile of a merged customer; NULL: tags is';
+CREATE INDEX IF NOT EXISTS profile_tag_tags ON cdp.profile_tag USING gin (tags);
 CREATE OR REPLACE TRIGGER profile_tag_inserted AFTER INSERT ON cdp.profile_tag
 	REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT EXECUTE FUNCTION cdp._profile_tag_changed();
 CREATE OR REPLACE TRIGGER profile_tag_updated AFTER UPDATE ON cdp.profile_tag

@@ -75,10 +75,10 @@ COMMENT ON FUNCTION cdp._tagquery_segments(cdp.tagquery) IS 'internal: the names
 
 -- @bind
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),
-	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
+	RESTRICT = cdp._tagset_sel, JOIN = cdp._tagset_joinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagset, FUNCTION = cdp._query_tagset, COMMUTATOR = OPERATOR(cdp.@@),
-	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
+	RESTRICT = cdp._tagset_sel, JOIN = cdp._tagset_joinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagquery, cdp.tagset) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
 CREATE OPERATOR cdp.& (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagquery_and);
 COMMENT ON OPERATOR cdp.&(cdp.tagquery, cdp.tagquery) IS 'both hold; 54000, 54001 above the limits of a query';

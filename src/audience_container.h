@@ -73,8 +73,9 @@ cdp_get16(const uint8 *p)
 static inline void
 cdp_put16(uint8 *p, uint16 v)
 {
-	v = cdp_le16(v);
-	memcpy(p, &v, sizeof(v));
+	uint16		le = cdp_le16(v);
+
+	memcpy(p, &le, sizeof(le));
 }
 
 static inline uint64

@@ -58,12 +58,16 @@ static void
 sink_open(Sink *sink, FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Datum		value = Int64GetDatum(0);
-	bool		null = false;
+	TupleTableSlot *model;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	sink->store = rsinfo->setResult;
-	sink->tuple = heap_form_minimal_tuple(rsinfo->setDesc, &value, &null);
+	model = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsVirtual);
+	model->tts_values[0] = Int64GetDatum(0);
+	model->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(model);
+	sink->tuple = ExecCopySlotMinimalTuple(model);
+	ExecDropSingleTupleTableSlot(model);
 	sink->slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
 	ExecStoreMinimalTuple(sink->tuple, sink->slot, false);
 }

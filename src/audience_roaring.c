@@ -68,17 +68,19 @@ put16(uint8 *p, uint16 v)
 static inline uint8 *
 put32(uint8 *p, uint32 v)
 {
-	v = cdp_le32(v);
-	memcpy(p, &v, sizeof(v));
-	return p + sizeof(v);
+	uint32		le = cdp_le32(v);
+
+	memcpy(p, &le, sizeof(le));
+	return p + sizeof(le);
 }
 
 static inline uint8 *
 put64(uint8 *p, uint64 v)
 {
-	v = cdp_le64(v);
-	memcpy(p, &v, sizeof(v));
-	return p + sizeof(v);
+	uint64		le = cdp_le64(v);
+
+	memcpy(p, &le, sizeof(le));
+	return p + sizeof(le);
 }
 
 /*

@@ -331,5 +331,5 @@ cdp_audience_count(PG_FUNCTION_ARGS)
 
 	if (VARATT_IS_EXTERNAL_EXPANDED(v))
 		PG_RETURN_INT64(cdp_audience_get(PointerGetDatum(v))->count);
-	PG_RETURN_INT64(((CdpAudience *) PG_DETOAST_DATUM_SLICE(v, 0, offsetof(CdpAudience, keys) - VARHDRSZ))->count);
+	PG_RETURN_INT64(((CdpAudience *) PG_DETOAST_DATUM_SLICE(PointerGetDatum(v), 0, offsetof(CdpAudience, keys) - VARHDRSZ))->count);
 }

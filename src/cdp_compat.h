@@ -93,4 +93,16 @@ cdp_qualified_name(const char *name)
 #define cdp_may_execute(fn, role)	(pg_proc_aclcheck(fn, role, ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
+/* 17 keeps the statistics target of a column beside pg_attribute; 18 tells vacuum and analyze apart */
+#if PG_VERSION_NUM >= 170000
+#define CdpStatisticsTarget(stats)	((stats)->attstattarget)
+#else
+#define CdpStatisticsTarget(stats)	((stats)->attr->attstattarget)
+#endif
+#if PG_VERSION_NUM >= 180000
+#define CdpVacuumDelayPoint()	vacuum_delay_point(true)
+#else
+#define CdpVacuumDelayPoint()	vacuum_delay_point()
+#endif
+
 #endif							/* CDP_COMPAT_H */

@@ -553,3 +553,54 @@ cdp_tag_rows_close(TagRows *rows)
 {
 	cdp_probe_close(rows->probe);
 }
+
+/* -------------------------------------------------------------- estimates */
+
+static bool
+members_of(CdpProbe *p, char kind, const char *name, int len, double *members)
+{
+	bytea	   *key = palloc(VARHDRSZ + 1 + len);
+	TupleTableSlot *slot;
+	bool		isnull;
+
+	SET_VARSIZE(key, VARHDRSZ + 1 + len);
+	VARDATA(key)[0] = kind;
+	memcpy(VARDATA(key) + 1, name, len);
+	slot = cdp_probe_bytes(p, key);
+	if (slot != NULL)
+		*members = (double) DatumGetInt64(slot_getattr(slot, cdp_probe_column(p, "members"), &isnull));
+	pfree(key);
+	return slot != NULL;
+}
+
+bool
+cdp_tag_key_members(const char *key, int len, double *members)
+{
+	CdpProbe   *p = cdp_probe_open("tag_key", "tag_key_key_key");
+	bool		found = members_of(p, key[0], key + 1, len - 1, members);
+
+	/* name.* is the name or what lies strictly below: no more than both together */
+	if (key[0] == TAG_KEY_BELOW)
+	{
+		double		own;
+
+		if (members_of(p, TAG_KEY_NAME, key + 1, len - 1, &own))
+		{
+			*members = found ? *members + own : own;
+			found = true;
+		}
+	}
+	cdp_probe_close(p);
+	return found;
+}
+
+double
+cdp_tag_everyone_members(void)
+{
+	CdpProbe   *p = cdp_probe_open("tag_key", "tag_key_key_key");
+	double		members = 0;
+
+	(void) members_of(p, TAG_KEY_EVERYONE, "", 0, &members);
+	cdp_probe_close(p);
+	return members;
+}

@@ -21,6 +21,7 @@
 #include "identity_step.h"
 #include "miscadmin.h"
 #include "rows.h"
+#include "tag_customer.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -81,6 +82,50 @@ read_ids(Tuplestorestate *store, Relation rel, int *n)
 	return ids;
 }
 
+/*
+ * Tags go with their profile.  Nothing was said about them, so the history
+ * keeps what it has; of a merged customer the other profiles' tags remain.
+ */
+static void
+drop_tags(const int64 *ids, int n)
+{
+	static SPIPlanPtr drop = NULL;
+	static SPIPlanPtr merged = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	static const CdpTagWriter writer = {.by_rule = true, .quiet = true, .locked = true};
+	Datum		args[1] = {cdp_id_array(ids, n)};
+	int64	   *customers;
+	uint64		k;
+
+	if (cdp_write_tags(cdp_plan_custom(&drop, "DELETE FROM cdp.profile_tag WHERE profile_id = ANY ($1)", 1, types),
+					   args, NULL, &writer) == 0)
+		return;
+	if (SPI_execute_plan(cdp_plan_custom(&merged,
+										 "SELECT DISTINCT a.customer_id FROM cdp.profile_alias a JOIN cdp.profile p ON p.profile_id = a.customer_id"
+										 " WHERE a.profile_id = ANY ($1)", 1, types), args, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read aliases");
+	k = SPI_processed;
+	customers = palloc(sizeof(int64) * Max(k, 1));
+	for (uint64 i = 0; i < k; i++)
+	{
+		bool		isnull;
+
+		customers[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	for (uint64 i = 0; i < k; i++)
+		cdp_reunite_tags(customers[i]);
+}
+
+static void
+drop_all_tags(void)
+{
+	static SPIPlanPtr plan = NULL;
+	static const CdpTagWriter writer = {.by_rule = true, .quiet = true, .locked = true};
+
+	(void) cdp_write_tags(cdp_plan(&plan, "DELETE FROM cdp.profile_tag", 0, NULL), NULL, NULL, &writer);
+}
+
 /* Trigger on cdp.profile, after each statement: profiles came or went. */
 Datum
 cdp_profile_changed(PG_FUNCTION_ARGS)
@@ -99,6 +144,7 @@ cdp_profile_changed(PG_FUNCTION_ARGS)
 	{
 		cdp_begin_unchecked(&verb);
 		append_range(PG_INT64_MIN, PG_INT64_MAX, false);
+		drop_all_tags();
 		cdp_end(&verb);
 		PG_RETURN_POINTER(NULL);
 	}
@@ -117,6 +163,8 @@ cdp_profile_changed(PG_FUNCTION_ARGS)
 			append_range(ids[i], ids[k - 1], added);
 			i = k;
 		}
+		if (!added)
+			drop_tags(ids, n);
 		cdp_end(&verb);
 	}
 	PG_RETURN_POINTER(NULL);

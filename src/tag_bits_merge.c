@@ -294,6 +294,9 @@ note_ends(Batch *b, int64 customer_id, const TagSet *old, TimestampTz old_at, co
 static void
 note_ended(Batch *b, int64 customer_id, const TagSet *old, TimestampTz old_at, const TagSet *new, TimestampTz new_at)
 {
+	/* with a horizon that is ahead of the clock */
+	TimestampTz last = Min(new_at, cdp_now_value());
+
 	for (int i = 0; new != NULL && i < new->count; i++)
 	{
 		TimestampTz end = cdp_tagset_valid_until(new, i);
@@ -302,7 +305,7 @@ note_ended(Batch *b, int64 customer_id, const TagSet *old, TimestampTz old_at, c
 		const char *name;
 		int			len;
 
-		if (end > new_at)
+		if (end > last)
 			continue;
 		name = cdp_tagset_name(new, i, &len);
 		if (old != NULL && end <= old_at)
@@ -482,6 +485,12 @@ fold(Batch *b, TagWriter *w)
 		cdp_tag_writer_diff(w, f->customer_id, old, old_at, new, new_at);
 		note_ends(b, f->customer_id, old, old_at, new, new_at);
 		note_ended(b, f->customer_id, old, old_at, new, new_at);
+		/* bitmaps that were made from the rows show a change already, with what has ended since */
+		if (new_at != old_at && f->new != f->old)
+		{
+			cdp_tag_writer_diff(w, f->customer_id, new, old_at, new, new_at);
+			note_ends(b, f->customer_id, new, old_at, new, new_at);
+		}
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(caller);
@@ -511,7 +520,8 @@ write_horizon(const TagHorizon *horizon)
 	Datum		args[2] = {TimestampTzGetDatum(horizon->at), Int64GetDatum(horizon->customer_id)};
 
 	if (SPI_execute_plan(cdp_plan_generic(&plan,
-										  "UPDATE cdp.tag_horizon SET at = $1, customer_id = $2, merged_at = clock_timestamp()",
+										  "UPDATE cdp.tag_horizon SET at = $1, customer_id = $2, said_until = greatest(said_until, $1),"
+										  " merged_at = clock_timestamp()",
 										  2, types), args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not move the horizon");
 }

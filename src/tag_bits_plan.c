@@ -4,7 +4,7 @@
  *
  *		region.华东.* & (aov > 1000 | vip) & !churned
  *
- *		MEET  KEY p region.华东
+ *		MEET  UNION  KEY n region.华东   KEY p region.华东
  *			  UNION  COMPARE x aov > 1000   KEY n vip
  *		 not  KEY n churned
  *
@@ -195,7 +195,11 @@ compile(Compiler *c, const TagNode *node, bool *inverted)
 		case TAGQ_HAS:
 			return key_plan(c, TAG_KEY_NAME, node, NULL);
 		case TAGQ_BELOW:
-			return key_plan(c, TAG_KEY_BELOW, node, NULL);
+			/* bitmaps of kind p are of what lies strictly below */
+			plan = make_plan(TAG_PLAN_UNION, 2);
+			plan->children[plan->nchildren++] = key_plan(c, TAG_KEY_NAME, node, NULL);
+			plan->children[plan->nchildren++] = key_plan(c, TAG_KEY_BELOW, node, NULL);
+			return plan;
 		case TAGQ_COMPARE:
 			return compare_plan(c, node, node);
 		case TAGQ_IN:

@@ -237,7 +237,7 @@ cdp_tag_read_open(const TagQuery *const *queries, int nqueries, TimestampTz at)
 
 	if (TIMESTAMP_NOT_FINITE(at))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("at must be a finite moment"),
 				 errhint("Leave it out for cdp.now().")));
 	r->context = context;

@@ -116,50 +116,72 @@ cdp_tag_fact_compare(const TagFact *a, const TagFact *b)
 	return cmp != 0 ? cmp : a->len - b->len;
 }
 
+static int
+compare_facts(const void *x, const void *y)
+{
+	return cdp_tag_fact_compare(x, y);
+}
+
+static void
+put_fact(TagFacts *facts, char kind, const TagEntry *entry, int name_len)
+{
+	TagFact    *fact = &facts->list[facts->n++];
+	char	   *key = palloc(1 + name_len + (kind == TAG_KEY_VALUE ? 1 + entry->value.text_len : 0));
+
+	fact->len = cdp_tag_key(key, kind, entry->name, name_len, entry->value.text, entry->value.text_len);
+	fact->bytes = key;
+	fact->value = kind == TAG_KEY_NUMBER ? entry->value.number : kind == TAG_KEY_DATE ? (double) entry->value.date : 0;
+}
+
 /*
- * Keys that have ended are left out.  Dates, texts and numbers have keys
- * beside those of every tagset; in this order they are sorted.
+ * Keys of what has not ended, sorted, each once.  They are those of tag.h, but
+ * for one thing: name.* is true of the name itself too, and most names have
+ * nothing below them, so their bitmaps would all be kept twice.  A bitmap of
+ * kind p is of what lies strictly below, and the plan of name.* asks for both.
  */
 void
 cdp_tag_facts(TagFacts *facts, const TagSet *set, TimestampTz at)
 {
-	static const struct
-	{
-		char		kind;
-		TagValueType type;
-	}			extras[] = {{TAG_KEY_DATE, TAG_DATE}, {TAG_KEY_TEXT, TAG_TEXT}, {TAG_KEY_NUMBER, TAG_NUMBER}};
-	int			n = 0;
-	TagKey	   *keys = set ? cdp_tagset_keys(set, &n) : NULL;
+	int			room = 0;
+	int			kept = 0;
+	TagEntry	entry;
 
 	memset(facts, 0, sizeof(TagFacts));
-	if (n == 0)
+	if (set == NULL || set->count == 0)
 		return;
-	facts->keys = palloc(sizeof(TagFact) * n);
-	facts->extras = palloc(sizeof(TagFact) * set->count);
-	for (int i = 0; i < n; i++)
+	for (TagCursor c = {0}; cdp_tagset_next(set, &c, &entry);)
 	{
-		if (keys[i].valid_until > at)
-			facts->keys[facts->nkeys++] = (TagFact) {keys[i].bytes, keys[i].len, 0};
+		room += 3;
+		for (int i = 0; i < entry.name_len; i++)
+			room += entry.name[i] == '.';
 	}
-	for (int k = 0; k < lengthof(extras); k++)
+	facts->list = palloc(sizeof(TagFact) * room);
+	for (TagCursor c = {0}; cdp_tagset_next(set, &c, &entry);)
 	{
-		TagEntry	entry;
-
-		for (TagCursor c = {0}; cdp_tagset_next(set, &c, &entry);)
+		if (entry.valid_until <= at)
+			continue;
+		put_fact(facts, TAG_KEY_NAME, &entry, entry.name_len);
+		for (int i = 0; i < entry.name_len; i++)
 		{
-			char	   *key;
-			TagFact    *fact;
-
-			if (entry.value.type != extras[k].type || entry.valid_until <= at)
-				continue;
-			key = palloc(1 + entry.name_len);
-			fact = &facts->extras[facts->nextras++];
-			fact->len = cdp_tag_key(key, extras[k].kind, entry.name, entry.name_len, NULL, 0);
-			fact->bytes = key;
-			fact->value = entry.value.type == TAG_NUMBER ? entry.value.number :
-				entry.value.type == TAG_DATE ? (double) entry.value.date : 0;
+			if (entry.name[i] == '.')
+				put_fact(facts, TAG_KEY_BELOW, &entry, i);
 		}
+		if (entry.value.type == TAG_TEXT)
+		{
+			put_fact(facts, TAG_KEY_VALUE, &entry, entry.name_len);
+			put_fact(facts, TAG_KEY_TEXT, &entry, entry.name_len);
+		}
+		else if (entry.value.type != TAG_NONE)
+			put_fact(facts, entry.value.type == TAG_NUMBER ? TAG_KEY_NUMBER : TAG_KEY_DATE, &entry, entry.name_len);
 	}
+	if (facts->n > 1)
+		qsort(facts->list, facts->n, sizeof(TagFact), compare_facts);
+	for (int i = 0; i < facts->n; i++)
+	{
+		if (kept == 0 || cdp_tag_fact_compare(&facts->list[kept - 1], &facts->list[i]) != 0)
+			facts->list[kept++] = facts->list[i];
+	}
+	facts->n = kept;
 }
 
 /* --------------------------------------------------------------- gathering */
@@ -269,8 +291,7 @@ cdp_tag_writer_diff(TagWriter *w, int64 customer_id, const TagSet *old, Timestam
 
 	cdp_tag_facts(&before, old, old_at);
 	cdp_tag_facts(&after, new, new_at);
-	diff_lists(w, customer_id, before.keys, before.nkeys, after.keys, after.nkeys);
-	diff_lists(w, customer_id, before.extras, before.nextras, after.extras, after.nextras);
+	diff_lists(w, customer_id, before.list, before.n, after.list, after.n);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(w->customer);
 }

@@ -52,7 +52,7 @@ extern bool cdp_tag_chunk_words(TagChunkReader *reader, int32 key_id, int64 chun
 extern const uint8 *cdp_tag_chunk_part(void *reader, int part, int *size);
 extern void cdp_tag_chunk_close(TagChunkReader *reader);
 
-/* keys of a set at a moment: those of tag.h and tag_bits.h, in two sorted lists */
+/* keys of a set at a moment, sorted */
 typedef struct TagFact
 {
 	const char *bytes;
@@ -62,10 +62,8 @@ typedef struct TagFact
 
 typedef struct TagFacts
 {
-	TagFact    *keys;
-	int			nkeys;
-	TagFact    *extras;
-	int			nextras;
+	TagFact    *list;
+	int			n;
 } TagFacts;
 
 extern void cdp_tag_facts(TagFacts *facts, const TagSet *set, TimestampTz at);

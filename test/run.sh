@@ -2,8 +2,8 @@
 # Every suite, on a private temporary cluster.  Usage: test/run.sh [SUITE...]; MODULES="event value" narrows to the
 # tests NAME and NAME_topic of these modules.
 #
-# Suites: tree regress isolation pgtap tap upgrade examples (the default: all of them), bench, docs (doc/roles.md).  As
-# root the work is done by role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the
+# Suites: tree regress isolation pgtap tap upgrade examples (the default: all of them), bench, fuzz, docs (doc/roles.md).
+# As root the work is done by role postgres in a copy of the tree; as any other user in a copy of his own.  Nothing of the
 # machine's PostgreSQL is changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed
 # or a suite ran nothing.
 #
@@ -113,8 +113,11 @@ for suite in $suites; do
 			grep -E '^(not ok|#)|ERROR|HINT' "$log" | head -100 | sed "s,^,$f: ,"
 		done
 		report pgtap $ok $bad ;;
-	tap)
-		for f in $(pick test/t pl); do
+	tap|fuzz)
+		names=$(pick test/t pl)
+		# the files NNN_NAME_fuzz.pl, longer and with a seed of the day
+		[ $suite = tap ] || { names=$(echo "$names" | grep '_fuzz$'); export CDP_FUZZ=${CDP_FUZZ:-20} CDP_SEED=${CDP_SEED:-$RANDOM} CDP_TAP_TIMEOUT=${CDP_TAP_TIMEOUT:-7200}; }
+		for f in $names; do
 			PERL5LIB=$pgxs/src/test/perl:$CDP_STAGE/src/test/perl TESTDIR=$PWD/test/out PG_REGRESS=$pgxs/src/test/regress/pg_regress \
 			TESTDATADIR=$PWD/test/out/tmp_check TESTLOGDIR=$PWD/test/out/tmp_check/log \
 			timeout "${CDP_TAP_TIMEOUT:-600}" perl "test/t/$f.pl" >"$log" 2>&1 ||
@@ -122,9 +125,10 @@ for suite in $suites; do
 			# a file that skips itself as a whole ("1..0 # SKIP why") says so
 			sed -n "s/^1\.\.0 # \(SKIP.*\)/$f: \1/p" "$log"
 			grep -q '^not ok' "$log" && { echo "$f:"; tail -60 "$log"; }
+			[ $suite = tap ] || sed -n "s/^# /$f: /p" "$log"
 			count_tap "$f"
 		done
-		report tap $ok $bad ;;
+		report $suite $ok $bad ;;
 	upgrade)
 		[ -n "$MODULES" ] && continue
 		bash test/upgrade/run.sh >"$log" 2>&1 || { grep -q '^not ok' "$log" || echo "not ok - stopped" >>"$log"; cat "$log"; }

@@ -12,8 +12,6 @@ CREATE FUNCTION cdp._audience_recv(internal) RETURNS cdp.audience
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_audience_recv';
 CREATE FUNCTION cdp._audience_send(cdp.audience) RETURNS bytea
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_audience_send';
--- external: containers are in their shortest form already, pglz takes time and hardly any byte off; and what is not
--- compressed can be read in parts
 CREATE TYPE cdp.audience (INPUT = cdp._audience_in, OUTPUT = cdp._audience_out,
 	RECEIVE = cdp._audience_recv, SEND = cdp._audience_send,
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = external);
@@ -31,15 +29,17 @@ CREATE FUNCTION cdp._tagset_recv(internal) RETURNS cdp.tagset
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_recv';
 CREATE FUNCTION cdp._tagset_send(cdp.tagset) RETURNS bytea
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_send';
+CREATE FUNCTION cdp._tagset_typanalyze(internal) RETURNS boolean
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagset_typanalyze';
 CREATE TYPE cdp.tagset (INPUT = cdp._tagset_in, OUTPUT = cdp._tagset_out,
-	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send,
+	RECEIVE = cdp._tagset_recv, SEND = cdp._tagset_send, ANALYZE = cdp._tagset_typanalyze,
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE cdp.tagset IS 'What is known of a customer: entries name, name=value or name=value@valid_until with commas between them, such as vip, region.华东.上海, aov=1280.5, churn_risk=0.83@2026-12-31. A value is a number, a date or a text; levels of a name are parted by dots. Sorted by name, each name once: equal sets are equal bytes.';
 COMMENT ON FUNCTION cdp._tagset_in(cstring) IS 'internal: text form of cdp.tagset. Errors: 22P02 with the position, 22003 for a number of more than 15 significant digits or out of range, 54000 above 4096 entries, 255 bytes or 16 levels';
 COMMENT ON FUNCTION cdp._tagset_out(cdp.tagset) IS 'internal: canonical text form of cdp.tagset';
 COMMENT ON FUNCTION cdp._tagset_recv(internal) IS 'internal: binary form of cdp.tagset; 22P03 when it is damaged';
 COMMENT ON FUNCTION cdp._tagset_send(cdp.tagset) IS 'internal: binary form of cdp.tagset, see doc/tag.md';
-
+COMMENT ON FUNCTION cdp._tagset_typanalyze(internal) IS 'internal: what ANALYZE keeps of a tagset column';
 CREATE TYPE cdp.tagquery;
 CREATE FUNCTION cdp._tagquery_in(cstring) RETURNS cdp.tagquery
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_tagquery_in';
@@ -124,12 +124,11 @@ CREATE OPERATOR CLASS cdp.tagset_hash_ops DEFAULT FOR TYPE cdp.tagset USING hash
 	OPERATOR 1 cdp.=, FUNCTION 1 cdp._tagset_hash(cdp.tagset), FUNCTION 2 cdp._tagset_hash_extended(cdp.tagset, bigint);
 CREATE CAST (cdp.tagset AS jsonb) WITH FUNCTION cdp.tagset_to_jsonb(cdp.tagset);
 CREATE CAST (jsonb AS cdp.tagset) WITH FUNCTION cdp.tagset_from_jsonb(jsonb);
-
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagset, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagset_query, COMMUTATOR = OPERATOR(cdp.@@),
-	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
+	RESTRICT = cdp._tagset_sel, JOIN = cdp._tagset_joinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagset, cdp.tagquery) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
 CREATE OPERATOR cdp.@@ (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagset, FUNCTION = cdp._query_tagset, COMMUTATOR = OPERATOR(cdp.@@),
-	RESTRICT = pg_catalog.matchingsel, JOIN = pg_catalog.matchingjoinsel);
+	RESTRICT = cdp._tagset_sel, JOIN = cdp._tagset_joinsel);
 COMMENT ON OPERATOR cdp.@@(cdp.tagquery, cdp.tagset) IS 'does the query hold for these tags now (cdp.now())? 0A000 when it asks for a segment';
 CREATE OPERATOR cdp.& (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagquery, FUNCTION = cdp._tagquery_and);
 COMMENT ON OPERATOR cdp.&(cdp.tagquery, cdp.tagquery) IS 'both hold; 54000, 54001 above the limits of a query';
@@ -145,6 +144,13 @@ CREATE OPERATOR cdp.<> (LEFTARG = cdp.tagquery, RIGHTARG = cdp.tagquery, FUNCTIO
 COMMENT ON OPERATOR cdp.<>(cdp.tagquery, cdp.tagquery) IS 'not equal';
 CREATE OPERATOR CLASS cdp.tagquery_hash_ops DEFAULT FOR TYPE cdp.tagquery USING hash AS
 	OPERATOR 1 cdp.=, FUNCTION 1 cdp._tagquery_hash(cdp.tagquery), FUNCTION 2 cdp._tagquery_hash_extended(cdp.tagquery, bigint);
+CREATE OPERATOR CLASS cdp.tagset_ops DEFAULT FOR TYPE cdp.tagset USING gin AS
+	OPERATOR 1 cdp.@@ (cdp.tagset, cdp.tagquery),
+	FUNCTION 2 cdp._tagset_gin_extract(cdp.tagset, internal),
+	FUNCTION 3 cdp._tagset_gin_extract_query(cdp.tagset, internal, int2, internal, internal, internal, internal),
+	FUNCTION 6 cdp._tagset_gin_consistent(internal, int2, cdp.tagset, int4, internal, internal, internal),
+	STORAGE bytea;
+COMMENT ON OPERATOR CLASS cdp.tagset_ops USING gin IS 'tags @@ query: names, prefixes and text values come from the index alone; comparisons, negations and entries that expire are looked up in the row';
 
 -- @data
 -- 0.1.0 had evidence for identifiers of different profiles only; what is in one profile was seen together, too

@@ -173,10 +173,10 @@ BEGIN
 	RETURN QUERY VALUES
 		('tag_changes', s.changes < 100000, CASE WHEN s.changes < 100000 THEN format('%s changes are not merged yet', s.changes)
 			ELSE '100000 changes or more are not merged yet; CALL cdp.merge_tags()' END),
-		('tag_horizon', s.at <= greatest(cdp.now(), now()), CASE
+		('tag_horizon', s.at <= cdp.now(), CASE
 			WHEN s.at = 'infinity' THEN 'the bitmaps have to be made; CALL cdp.merge_tags()'
 			WHEN s.at = '-infinity' THEN 'never merged; CALL cdp.merge_tags()'
-			WHEN s.at > greatest(cdp.now(), now()) THEN 'tags were merged with a clock that is ahead, counts go by rows; CALL cdp.rebuild_tags()'
+			WHEN s.at > cdp.now() THEN 'tags were merged with a clock that is ahead, counts go by rows; CALL cdp.rebuild_tags()'
 			ELSE format('merged as of %s', to_char(s.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')) END);
 END $$;
 COMMENT ON FUNCTION cdp._health_tag_bits() IS 'internal: rows of tag_bits in cdp.health(): what waits to be merged, and as of when the bitmaps are';

@@ -180,6 +180,15 @@ compare_dirty(const void *x, const void *y)
 	return a->age < b->age ? -1 : a->age > b->age;
 }
 
+static int
+compare_ids(const void *x, const void *y)
+{
+	const TagDirty *a = x;
+	const TagDirty *b = y;
+
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
 /* In order, and of each customer what was read last. */
 static void
 settle_dirty(TagDirtySet *d)
@@ -288,23 +297,8 @@ read_expired(TagDirtySet *d, DirtyRoom *room, const TagJudge *judge, const TagHo
 		key.id = DatumGetInt64(slot_getattr(slot, id_column, &isnull));
 		if (at == horizon->at && key.id <= horizon->customer_id)
 			continue;
-		/* the changes are in order: is he among them? */
-		{
-			int			low = 0;
-			int			high = known;
-
-			while (low < high)
-			{
-				int			middle = (low + high) / 2;
-
-				if (d->ids[middle].id < key.id)
-					low = middle + 1;
-				else
-					high = middle;
-			}
-			if (low < known && d->ids[low].id == key.id)
-				continue;
-		}
+		if (known > 0 && bsearch(&key, d->ids, known, sizeof(TagDirty), compare_ids) != NULL)
+			continue;
 		if (rows == NULL)
 		{
 			rows = cdp_probe_open("profile_tag", "profile_tag_pkey");

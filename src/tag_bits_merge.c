@@ -45,8 +45,10 @@ PG_FUNCTION_INFO_V1(cdp_merge_tags_step);
 PG_FUNCTION_INFO_V1(cdp_rebuild_bits_step);
 
 /* sets that a batch holds in memory, and changes of bitmaps that wait */
-#define SETS_BYTES	(16 * 1024 * 1024)
+#define SETS_BYTES	(8 * 1024 * 1024)
 #define OPS_BYTES	(96 * 1024 * 1024)
+
+#define MAX_BATCH	1000000
 
 /* what happened to one customer */
 typedef struct Folded
@@ -544,6 +546,11 @@ cdp_merge_tags_step(PG_FUNCTION_ARGS)
 	int64		neveryone;
 	HeapTuple	result;
 
+	if (limit < 1 || limit > MAX_BATCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch must be from 1 to %d", MAX_BATCH),
+				 errhint("Leave it out for 10000.")));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	cdp_begin_write(&verb, "merge_tags");

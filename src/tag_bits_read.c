@@ -32,10 +32,10 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
-/* entries of all keys that a window holds: 4 MB */
-#define WINDOW		(256 * 1024)
-/* of one key at least: more than any key has parts in a chunk */
-#define WINDOW_KEY	64
+/* entries of all keys that a window holds: 2 MB; a chunk that was begun is always completed */
+#define WINDOW		100000
+/* of one key at least */
+#define WINDOW_KEY	24
 
 typedef struct BitsEntry
 {

@@ -108,18 +108,28 @@ struct TagWriter
 
 /* ------------------------------------------------------------------ facts */
 
-int
-cdp_tag_fact_compare(const TagFact *a, const TagFact *b)
+/* keys of a set at a moment, sorted */
+typedef struct TagFact
 {
-	int			cmp = memcmp(a->bytes, b->bytes, Min(a->len, b->len));
+	const char *bytes;
+	int			len;
+	double		value;			/* of numbers and dates */
+} TagFact;
 
-	return cmp != 0 ? cmp : a->len - b->len;
-}
+typedef struct TagFacts
+{
+	TagFact    *list;
+	int			n;
+} TagFacts;
 
 static int
 compare_facts(const void *x, const void *y)
 {
-	return cdp_tag_fact_compare(x, y);
+	const TagFact *a = x;
+	const TagFact *b = y;
+	int			cmp = memcmp(a->bytes, b->bytes, Min(a->len, b->len));
+
+	return cmp != 0 ? cmp : a->len - b->len;
 }
 
 static void
@@ -139,8 +149,8 @@ put_fact(TagFacts *facts, char kind, const TagEntry *entry, int name_len)
  * nothing below them, so their bitmaps would all be kept twice.  A bitmap of
  * kind p is of what lies strictly below, and the plan of name.* asks for both.
  */
-void
-cdp_tag_facts(TagFacts *facts, const TagSet *set, TimestampTz at)
+static void
+list_facts(TagFacts *facts, const TagSet *set, TimestampTz at)
 {
 	int			room = 0;
 	int			kept = 0;
@@ -178,7 +188,7 @@ cdp_tag_facts(TagFacts *facts, const TagSet *set, TimestampTz at)
 		qsort(facts->list, facts->n, sizeof(TagFact), compare_facts);
 	for (int i = 0; i < facts->n; i++)
 	{
-		if (kept == 0 || cdp_tag_fact_compare(&facts->list[kept - 1], &facts->list[i]) != 0)
+		if (kept == 0 || compare_facts(&facts->list[kept - 1], &facts->list[i]) != 0)
 			facts->list[kept++] = facts->list[i];
 	}
 	facts->n = kept;
@@ -201,7 +211,7 @@ cdp_tag_writer_open(void)
 Size
 cdp_tag_writer_size(const TagWriter *w)
 {
-	return w->nops * sizeof(TagOp);
+	return w->nops * sizeof(TagOp) + w->nkeys * (Size) 128;
 }
 
 static WriterKey *
@@ -268,7 +278,7 @@ diff_lists(TagWriter *w, int64 customer_id, const TagFact *old, int nold, const 
 
 	while (i < nold || j < nnew)
 	{
-		int			cmp = i == nold ? 1 : j == nnew ? -1 : cdp_tag_fact_compare(&old[i], &new[j]);
+		int			cmp = i == nold ? 1 : j == nnew ? -1 : compare_facts(&old[i], &new[j]);
 
 		if (cmp < 0)
 			add_op(w, customer_id, &old[i], false);
@@ -289,8 +299,8 @@ cdp_tag_writer_diff(TagWriter *w, int64 customer_id, const TagSet *old, Timestam
 	TagFacts	before;
 	TagFacts	after;
 
-	cdp_tag_facts(&before, old, old_at);
-	cdp_tag_facts(&after, new, new_at);
+	list_facts(&before, old, old_at);
+	list_facts(&after, new, new_at);
 	diff_lists(w, customer_id, before.list, before.n, after.list, after.n);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(w->customer);
@@ -441,8 +451,8 @@ write_row(int32 key_id, int64 chunk, int part, int n, const uint8 *bytes, int si
 	}
 }
 
-void
-cdp_tag_write_gone(int32 key_id, int64 chunk, int part)
+static void
+drop_row(int32 key_id, int64 chunk, int part)
 {
 	Datum		values[3];
 	static const bool nulls[3] = {false};
@@ -462,24 +472,9 @@ cdp_tag_write_words(int32 key_id, int64 chunk, const uint64 *words)
 	int			size = cdp_container_from_words(bytes, words, TAG_CHUNK_BITS);
 
 	if (size == 0)
-		cdp_tag_write_gone(key_id, chunk, 0);
+		drop_row(key_id, chunk, 0);
 	else
 		write_row(key_id, chunk, 0, cdp_container_count(bytes), bytes, size);
-}
-
-void
-cdp_tag_write_values(int32 key_id, int64 chunk, const TagValues *values)
-{
-	int			nparts;
-	TagValuePart *parts = cdp_tag_values_write(values, &nparts);
-
-	for (int i = 0; i < nparts; i++)
-	{
-		write_row(key_id, chunk, i, parts[i].n, parts[i].bytes, parts[i].size);
-		pfree(parts[i].bytes);
-	}
-	if (parts != NULL)
-		pfree(parts);
 }
 
 int32
@@ -598,7 +593,7 @@ apply_values(TagChunkReader *reader, const TagOp *ops, Size n, TagValues *values
 	if (parts != NULL)
 		pfree(parts);
 	for (int i = nparts; i < before; i++)
-		cdp_tag_write_gone(ops->key, ops->chunk, i);
+		drop_row(ops->key, ops->chunk, i);
 	return values->n - old_n;
 }
 

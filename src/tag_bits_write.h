@@ -29,11 +29,9 @@ extern void cdp_tag_writer_flush(TagWriter *writer);
 /* a key's id, given out when it has none and make is true; 0: none */
 extern int32 cdp_tag_key_id(const char *key, int len, bool make);
 
-/* one container or set of values as rows; answers the members */
+/* bitmaps that are complete; nothing is sure to be written before the end */
 extern void cdp_tag_write_begin(void);
 extern void cdp_tag_write_words(int32 key_id, int64 chunk, const uint64 *words);
-extern void cdp_tag_write_values(int32 key_id, int64 chunk, const TagValues *values);
-extern void cdp_tag_write_gone(int32 key_id, int64 chunk, int part);
 extern void cdp_tag_write_end(void);
 
 /* what a key has in a chunk; false: nothing */
@@ -51,23 +49,6 @@ extern bool cdp_tag_chunk_words(TagChunkReader *reader, int32 key_id, int64 chun
 /* as TagPartReader, of the chunk that was set */
 extern const uint8 *cdp_tag_chunk_part(void *reader, int part, int *size);
 extern void cdp_tag_chunk_close(TagChunkReader *reader);
-
-/* keys of a set at a moment, sorted */
-typedef struct TagFact
-{
-	const char *bytes;
-	int			len;
-	double		value;			/* of numbers and dates */
-} TagFact;
-
-typedef struct TagFacts
-{
-	TagFact    *list;
-	int			n;
-} TagFacts;
-
-extern void cdp_tag_facts(TagFacts *facts, const TagSet *set, TimestampTz at);
-extern int	cdp_tag_fact_compare(const TagFact *a, const TagFact *b);
 
 /* lock the one row of cdp.tag_horizon: whoever holds it writes bitmaps, nobody else does (tag_bits_merge.c) */
 extern void cdp_tag_lock_horizon(void);

@@ -17,8 +17,7 @@
  *
  * What is where: segment_definition.c what a definition is, segment.c its
  * row, segment_refresh.c members, segment_read.c questions,
- * segment_dependency.c order, segment_customer.c unmerged customers,
- * segment_sets.c several segments.
+ * segment_dependency.c order, segment_customer.c unmerged customers.
  */
 #ifndef CDP_SEGMENT_H
 #define CDP_SEGMENT_H

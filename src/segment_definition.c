@@ -89,19 +89,37 @@ first_word(const char *p)
 	}
 }
 
-bool
-cdp_definition_is_query(const char *text)
+static bool
+begins_with(const char *text, const char *const *words)
 {
-	static const char *const words[] = {"select", "with", "values", "table"};
 	const char *p = first_word(text);
 	int			len = cdp_tag_word_end(p, p + strlen(p)) - p;
 
-	for (int i = 0; i < lengthof(words); i++)
+	for (; *words != NULL; words++)
 	{
-		if (len == strlen(words[i]) && pg_strncasecmp(p, words[i], len) == 0)
+		if (len == strlen(*words) && pg_strncasecmp(p, *words, len) == 0)
 			return true;
 	}
 	return false;
+}
+
+bool
+cdp_definition_is_query(const char *text)
+{
+	static const char *const words[] = {"select", "with", "values", "table", NULL};
+
+	return begins_with(text, words);
+}
+
+/* a statement that writes would be a malformed tagquery; but two words in a row are none by intention */
+static bool
+is_command(const char *text)
+{
+	static const char *const words[] = {"insert", "update", "delete", "merge", "truncate", "create", "alter", "drop", "copy", "call", NULL};
+	const char *p = first_word(text);
+
+	p = cdp_tag_word_end(p, p + strlen(p));
+	return begins_with(text, words) && (*p == ' ' || (*p >= '\t' && *p <= '\r')) && isalpha((unsigned char) *first_word(p));
 }
 
 const char *
@@ -243,6 +261,15 @@ walk(Node *node, void *arg)
 
 /* ------------------------------------------------------------------- check */
 
+pg_noreturn static void
+refuse_write(const CdpDefinition *d)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("%s must not write", d->what),
+			 errhint("%s", hint_of(d))));
+}
+
 /* what says so by its form alone; everything else is found by the analysis */
 static void
 refuse_writes(const CdpDefinition *d, Node *stmt)
@@ -255,10 +282,7 @@ refuse_writes(const CdpDefinition *d, Node *stmt)
 	foreach(lc, with ? with->ctes : NIL)
 		writes = writes || !IsA(lfirst_node(CommonTableExpr, lc)->ctequery, SelectStmt);
 	if (writes)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("%s must not write", d->what),
-				 errhint("%s", hint_of(d))));
+		refuse_write(d);
 }
 
 static bool
@@ -370,6 +394,8 @@ cdp_definition_check(const CdpDefinition *d, CdpAsked *asked)
 	Walk		w = {.definition = d, .asked = asked};
 
 	memset(asked, 0, sizeof(*asked));
+	if (is_command(d->text))
+		refuse_write(d);
 	if (!cdp_definition_is_query(d->text))
 	{
 		add_tagquery(&w, cdp_tagquery_parse(d->text));

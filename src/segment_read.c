@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(cdp_segment_target_audience);
 PG_FUNCTION_INFO_V1(cdp_in_segment);
 PG_FUNCTION_INFO_V1(cdp_holdout_bucket);
 PG_FUNCTION_INFO_V1(cdp_segment_holds);
+PG_FUNCTION_INFO_V1(cdp_audience_of_now);
 
 /* what readers need of a row */
 typedef struct StoredSegment
@@ -239,6 +240,13 @@ cdp_segment_holds(PG_FUNCTION_ARGS)
 	holds = cdp_audience_has(cdp_definition_audience(&d, owner), customer_of(id));
 	cdp_end(&verb);
 	PG_RETURN_BOOL(holds);
+}
+
+/* cdp._audience_of_now(audience) -> audience: the One IDs of now */
+Datum
+cdp_audience_of_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_POINTER(cdp_customers_among(cdp_audience_get(PG_GETARG_DATUM(0)), NULL));
 }
 
 /* ----------------------------------------------------------------- holdout */

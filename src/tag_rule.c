@@ -673,7 +673,7 @@ cdp_refresh_tag(PG_FUNCTION_ARGS)
 	{
 		MemoryContext spi = CurrentMemoryContext;
 		Oid			owner = get_role_oid(r.d.owner, true);
-		bool		may = !OidIsValid(owner) || !cdp_definition_is_query(r.d.text) || has_privs_of_role(r.caller, owner);
+		volatile bool may = !OidIsValid(owner) || !cdp_definition_is_query(r.d.text) || has_privs_of_role(r.caller, owner);
 
 		if (!may && !quietly)
 			(void) cdp_definition_owner(&r.d, r.caller);

@@ -36,7 +36,7 @@ SELECT cdp.drop_segment('selected');
 SELECT d, shop.state(format('SELECT cdp.define_segment(%L, %L)', 'x', d)) FROM unnest(ARRAY[
 	'SELECT 1::bigint AS customer_id; SELECT 2', 'SELECT FROM WHERE', 'SELECT 1::bigint AS customer_id LIMIT',
 	'WITH d AS (DELETE FROM shop.fans RETURNING *) SELECT customer_id FROM d', 'WITH x AS (SELECT 1) DELETE FROM shop.fans',
-	'SELECT customer_id INTO shop.other FROM shop.fans',
+	'SELECT customer_id INTO shop.other FROM shop.fans', ' update shop.fans SET customer_id = 1', 'INSERT INTO shop.fans VALUES (1)', 'CREATE TABLE x()',
 	'SELECT customer_id FROM shop.fans FOR UPDATE', 'SELECT customer_id FROM (SELECT * FROM shop.fans FOR SHARE) f',
 	'SELECT customer_id AS id FROM shop.fans', 'VALUES (1::bigint)', 'SELECT FROM shop.fans', 'SELECT customer_id, 1 AS value FROM shop.fans',
 	'SELECT 1 AS customer_id', 'SELECT customer_id::text FROM shop.fans', 'SELECT $1 AS customer_id', 'SELECT customer_id FROM shop.nothing',

@@ -5,12 +5,12 @@
 CREATE OR REPLACE FUNCTION cdp.identify(identifiers jsonb, traits jsonb DEFAULT '{}', source text DEFAULT NULL,
 	occurred_at timestamptz DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_identify_sql';
-COMMENT ON FUNCTION cdp.identify(jsonb, jsonb, text, timestamptz) IS 'One stable customer id for whatever identifiers an application has. identifiers: {"kind": "value" or ["value", …]}, kinds are rows of cdp.identifier_kind; JSON null and blank count as not given, values the kind''s normaliser refuses are dropped. traits: object of attributes, the newest occurred_at wins, JSON null is not given. source: who says so. occurred_at: when, default cdp.now(). Known identifiers cost index probes and write nothing; identifiers of two customers make them one, the older id stays. Errors: LC101 no usable identifier, 22004 NULL identifiers, 22023 malformed or unknown kind, 54000 more than 32 values or one over 512 bytes, 25006 read-only.';
+COMMENT ON FUNCTION cdp.identify(jsonb, jsonb, text, timestamptz) IS 'One stable customer id for whatever identifiers an application has. identifiers: object {"kind": "value" or ["value", …]}, up to 32 values of up to 512 bytes; kinds are rows of cdp.identifier_kind; JSON null and blank count as not given; what the rule of a kind blocks or its normaliser refuses is dropped and noted in cdp.merge_refusal. traits: object of attributes, names up to 200 bytes; which of several values holds is a rule of cdp.survivorship, without one the newest; JSON null is not given, NULL: none. source: who says so, up to 200 bytes; NULL: nobody is named. occurred_at: when; NULL: cdp.now(). Known identifiers cost index probes and write nothing. Identifiers of several customers make them one, the older id stays; where a limit or a judgement forbids that, the weakest identifiers are left out. Answers the customer of the strongest. Errors: LC101 no usable identifier; 22004 NULL identifiers; 22023 malformed, unknown kind, or occurred_at infinite or beyond cdp.max_future; 54000 more or longer than that; 25006 read-only; 40001.';
 
 CREATE OR REPLACE FUNCTION cdp.identify_many(items jsonb, on_error text DEFAULT 'raise')
 	RETURNS TABLE (ord int, profile_id bigint, customer_id bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_identify_many';
-COMMENT ON FUNCTION cdp.identify_many(jsonb, text) IS 'identify() for a batch of up to 100,000 items [{"identifiers": {…}, "traits": {…}, "source": …, "occurred_at": …}, …] in one transaction and one lock order; the result equals identify() item by item. ord counts from 1; profile_id is the origin profile of the strongest identifier, under which facts are stored. on_error: raise (first bad item, its number in the detail) or skip (NULL ids for it). Errors as identify().';
+COMMENT ON FUNCTION cdp.identify_many(jsonb, text) IS 'identify() for a batch: items is an array of up to 100,000 objects {"identifiers": {…}, "traits": {…}, "source": …, "occurred_at": …}, of which only identifiers must be there; one transaction and one lock order; the result equals identify() item by item. Answers a row per item: ord, from 1; profile_id, the origin profile of the strongest accepted identifier, under which facts are stored; customer_id. on_error: raise (also NULL): the first bad item fails the call, its number in the detail; skip: NULL ids for it, the others are taken. Errors: those of identify(); 22023 also for items that is no array and another on_error; 54000 for more items.';
 
 CREATE OR REPLACE FUNCTION cdp._identify_rows(identifiers jsonb[], traits jsonb[], source text, occurred_ats timestamptz[])
 	RETURNS TABLE (ord int, profile_id bigint, customer_id bigint, sqlstate text, message text, hint text)
@@ -118,6 +118,7 @@ PERFORM cdp._ensure_table('identifier_kind', $t$ (
 	owner            name NOT NULL DEFAULT current_user
 ) $t$);
 COMMENT ON TABLE cdp.identifier_kind IS 'Rules of identity, one row per kind of identifier. A change counts from the next statement of every session; CALL cdp.recheck_identities() applies it to the past.';
+COMMENT ON COLUMN cdp.identifier_kind.kind IS 'name of the kind, as it stands in identifiers: small letters, digits and _, a letter first';
 COMMENT ON COLUMN cdp.identifier_kind.priority IS '1 is the strongest: what the weakest identifiers of a sighting bring together is given up first';
 COMMENT ON COLUMN cdp.identifier_kind.max_per_customer IS 'how many of this kind one customer may have; NULL: no limit';
 COMMENT ON COLUMN cdp.identifier_kind.max_window IS 'max_per_customer counts those seen within this time only; NULL: all';
@@ -138,6 +139,8 @@ PERFORM cdp._ensure_table('profile', $t$ (
 	traits     jsonb NOT NULL DEFAULT '{}'
 ) $t$);
 COMMENT ON TABLE cdp.profile IS 'Origin profiles: what facts are recorded under, for ever. A merge never touches or deletes one.';
+COMMENT ON COLUMN cdp.profile.profile_id IS 'never reused; that of the oldest profile of a customer is his customer_id';
+COMMENT ON COLUMN cdp.profile.created_at IS 'first sighting';
 
 PERFORM cdp._ensure_table('identifier', $t$ (
 	identifier_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -153,8 +156,13 @@ PERFORM cdp._ensure_table('identifier', $t$ (
 CREATE UNIQUE INDEX IF NOT EXISTS identifier_live ON cdp.identifier (kind, value) WHERE valid_to IS NULL;
 CREATE INDEX IF NOT EXISTS identifier_profile_id ON cdp.identifier (profile_id);
 COMMENT ON TABLE cdp.identifier IS 'Normalised identifiers, one live row per (kind, value); rows with valid_to are history.';
+COMMENT ON COLUMN cdp.identifier.identifier_id IS 'by which cdp.identity_link and cdp.merge_refusal name it';
+COMMENT ON COLUMN cdp.identifier.kind IS 'row of cdp.identifier_kind';
+COMMENT ON COLUMN cdp.identifier.value IS 'personal data, as the normalizer of the kind writes it';
+COMMENT ON COLUMN cdp.identifier.first_seen IS 'occurred_at of the earliest sighting';
+COMMENT ON COLUMN cdp.identifier.source IS 'who brought it first; NULL: nobody was named';
 COMMENT ON COLUMN cdp.identifier.profile_id IS 'origin profile: facts that arrive under this identifier are stored there';
-COMMENT ON COLUMN cdp.identifier.last_seen IS 'written at most once per cdp.last_seen_resolution';
+COMMENT ON COLUMN cdp.identifier.last_seen IS 'occurred_at of the latest sighting, written at most once per cdp.last_seen_resolution';
 COMMENT ON COLUMN cdp.identifier.valid_to IS 'when the identifier stopped to mean this profile; NULL: it does';
 COMMENT ON COLUMN cdp.identifier.generic_since IS 'since when so many refused merges met here that it tells nobody apart: it resolves and merges nothing; NULL: it does tell';
 
@@ -167,6 +175,8 @@ CREATE INDEX IF NOT EXISTS profile_alias_customer_id ON cdp.profile_alias (custo
 CREATE OR REPLACE TRIGGER profile_alias_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.profile_alias
 	FOR EACH STATEMENT EXECUTE FUNCTION cdp._guard_alias();
 COMMENT ON TABLE cdp.profile_alias IS 'Merged profile to One ID; sparse (a profile of its own has no row), depth 1 always. Only identity writes it.';
+COMMENT ON COLUMN cdp.profile_alias.profile_id IS 'a profile that is not its customer''s own';
+COMMENT ON COLUMN cdp.profile_alias.customer_id IS 'the customer it belongs to: a profile without a row here';
 
 PERFORM cdp._ensure_table('identity_link', $t$ (
 	link_id      bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -194,6 +204,9 @@ CREATE INDEX IF NOT EXISTS identity_link_refused ON cdp.identity_link (identifie
 CREATE INDEX IF NOT EXISTS identity_link_apart ON cdp.identity_link (identifier_a)
 	WHERE relation = 'apart' AND revoked_at IS NULL;
 CREATE INDEX IF NOT EXISTS identity_link_b ON cdp.identity_link (identifier_b);
+-- for a re-check of what is new: rows come in order of time, so that a range of blocks tells
+CREATE INDEX IF NOT EXISTS identity_link_linked_at ON cdp.identity_link USING brin (linked_at) WITH (autosummarize = on);
+CREATE INDEX IF NOT EXISTS identity_link_revoked_at ON cdp.identity_link (revoked_at) WHERE revoked_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS identity_link_merge_id ON cdp.identity_link (merge_id) WHERE merge_id IS NOT NULL;
 COMMENT ON TABLE cdp.identity_link IS 'Evidence, one row per pair of identifiers that were seen together, or that somebody judged. Holds ids, never values. Rows are never deleted.';
 COMMENT ON COLUMN cdp.identity_link.link_id IS 'never reused; decides ties';
@@ -225,13 +238,21 @@ PERFORM cdp._ensure_table('merge_log', $t$ (
 	after       jsonb,
 	undoes      bigint
 ) $t$);
+CREATE INDEX IF NOT EXISTS merge_log_at ON cdp.merge_log USING brin (at) WITH (autosummarize = on);
 CREATE INDEX IF NOT EXISTS merge_log_customer_id ON cdp.merge_log (customer_id, at);
 CREATE INDEX IF NOT EXISTS merge_log_other_id ON cdp.merge_log (other_id, at);
 CREATE INDEX IF NOT EXISTS merge_log_undoes ON cdp.merge_log (undoes) WHERE undoes IS NOT NULL;
 COMMENT ON TABLE cdp.merge_log IS 'Every change of who is one customer: who did it, why, before and after.';
+COMMENT ON COLUMN cdp.merge_log.merge_id IS 'by which cdp.unmerge_customer() takes it back';
+COMMENT ON COLUMN cdp.merge_log.action IS 'merge; unmerge, also of an identifier alone (rule detach); recheck: either, by cdp.recheck_identity()';
+COMMENT ON COLUMN cdp.merge_log.rule IS 'of a merge its evidence, as in cdp.identity_link; manual: an operator; detach: an identifier alone; recheck';
+COMMENT ON COLUMN cdp.merge_log.reason IS 'what the operator said; of a recheck what it found; NULL: nothing was said';
+COMMENT ON COLUMN cdp.merge_log.actor IS 'the role that was logged in';
+COMMENT ON COLUMN cdp.merge_log.at IS 'when';
 COMMENT ON COLUMN cdp.merge_log.customer_id IS 'whose id stays';
 COMMENT ON COLUMN cdp.merge_log.other_id IS 'who became part of it (merge), or left it (unmerge)';
 COMMENT ON COLUMN cdp.merge_log.before IS 'profiles of the sides before: {"winner": [7], "loser": [8, 9]}; of an unmerge {"winner": [7, 8, 9]}';
+COMMENT ON COLUMN cdp.merge_log.after IS 'profiles of the sides after; {"winner": [7, 8, 9]} of a merge, both sides of an unmerge';
 COMMENT ON COLUMN cdp.merge_log.undoes IS 'of an unmerge: the merge_id that it took back';
 
 PERFORM cdp._ensure_table('merge_refusal', $t$ (
@@ -251,11 +272,17 @@ PERFORM cdp._ensure_table('merge_refusal', $t$ (
 -- of an expression, as no index serves IS NOT DISTINCT FROM: who counts must not read everybody's refusals
 CREATE INDEX IF NOT EXISTS merge_refusal_same ON cdp.merge_refusal (reason, coalesce(identifier_id, 0));
 COMMENT ON TABLE cdp.merge_refusal IS 'Every merge not made and every value dropped, with the reason; never the value. The same refusal is counted in times; who counts never waits, so two who count at once make two rows.';
+COMMENT ON COLUMN cdp.merge_refusal.refusal_id IS 'number of the row';
+COMMENT ON COLUMN cdp.merge_refusal.at IS 'when it was refused first';
+COMMENT ON COLUMN cdp.merge_refusal.reason IS 'limit, customer_too_large, kept_apart, generic_value: not merged; blocked_value, invalid_value, tombstone: a value that was dropped';
 COMMENT ON COLUMN cdp.merge_refusal.kind IS 'whose limit forbade it, or the kind of the value dropped';
 COMMENT ON COLUMN cdp.merge_refusal.identifier_id IS 'the identifier that was left out; NULL: a value that is none';
 COMMENT ON COLUMN cdp.merge_refusal.customer_id IS 'who has that identifier';
 COMMENT ON COLUMN cdp.merge_refusal.other_id IS 'who was refused it, the last time';
+COMMENT ON COLUMN cdp.merge_refusal.source IS 'of the sighting; of a match its rule; NULL: nobody was named';
 COMMENT ON COLUMN cdp.merge_refusal.occurred_at IS 'of the sighting that was refused, the last one';
+COMMENT ON COLUMN cdp.merge_refusal.times IS 'how often';
+COMMENT ON COLUMN cdp.merge_refusal.last_at IS 'when it was refused last';
 
 PERFORM cdp._ensure_table('identifier_tombstone', $t$ (
 	hash      bytea PRIMARY KEY,
@@ -263,6 +290,9 @@ PERFORM cdp._ensure_table('identifier_tombstone', $t$ (
 	erased_at timestamptz NOT NULL DEFAULT cdp.now()
 ) $t$);
 COMMENT ON TABLE cdp.identifier_tombstone IS 'Identifiers that were erased and must not come back: SHA-256 over the salt in cdp.meta (key tombstone_salt, made with the first one), the kind and the normalised value, a zero byte between.';
+COMMENT ON COLUMN cdp.identifier_tombstone.hash IS 'cdp._tombstone_hash(kind, value)';
+COMMENT ON COLUMN cdp.identifier_tombstone.kind IS 'kind of the identifier';
+COMMENT ON COLUMN cdp.identifier_tombstone.erased_at IS 'when';
 CREATE OR REPLACE TRIGGER identifier_tombstone_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.identifier_tombstone
 	FOR EACH STATEMENT EXECUTE FUNCTION cdp._rules_changed();
 

@@ -24,7 +24,9 @@ COMMENT ON FUNCTION cdp._normalize(text, text) IS 'internal: the comparable form
 -- what search_customers looks in
 CREATE INDEX IF NOT EXISTS identifier_value ON cdp.identifier (value) WHERE valid_to IS NULL;
 CREATE INDEX IF NOT EXISTS identifier_phone_end ON cdp.identifier (reverse(value) text_pattern_ops) WHERE valid_to IS NULL AND kind = 'phone';
-CREATE INDEX IF NOT EXISTS profile_name ON cdp.profile (lower(traits ->> 'name') text_pattern_ops) WHERE traits ? 'name';
+-- the beginning of a name: an index cannot hold whatever somebody calls one
+DROP INDEX IF EXISTS cdp.profile_name;
+CREATE INDEX IF NOT EXISTS profile_name_start ON cdp.profile (left(lower(traits ->> 'name'), 100) text_pattern_ops) WHERE traits ? 'name';
 
 -- @view
 CREATE OR REPLACE FUNCTION cdp._profiles_of(customer_id bigint) RETURNS bigint[]
@@ -52,7 +54,7 @@ BEGIN
 	IF wanted IS NULL OR wanted = '' THEN
 		RETURN;
 	END IF;
-	prefix := replace(replace(replace(lower(wanted), '\', '\\'), '%', '\%'), '_', '\_') || '%';
+	prefix := replace(replace(replace(left(lower(wanted), 100), '\', '\\'), '%', '\%'), '_', '\_') || '%';
 	RETURN QUERY
 	WITH hit AS (
 		(SELECT i.profile_id, i.kind || ' ' || i.value AS matched, 1 AS rank
@@ -69,7 +71,7 @@ BEGIN
 		UNION ALL
 		(SELECT p.profile_id, 'name ' || (p.traits ->> 'name'), 3
 		 FROM cdp.profile p
-		 WHERE p.traits ? 'name' AND lower(p.traits ->> 'name') LIKE prefix
+		 WHERE p.traits ? 'name' AND left(lower(p.traits ->> 'name'), 100) LIKE prefix
 		 LIMIT n)
 	), best AS (
 		SELECT DISTINCT ON (c.id) c.id, h.matched, h.rank

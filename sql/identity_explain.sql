@@ -33,3 +33,10 @@ SELECT 'largest_customer', NULL, NULL, NULL, NULL, c.n, c.customer_id
 FROM (SELECT a.customer_id, count(*) + 1 AS n FROM cdp.profile_alias a GROUP BY a.customer_id
 	ORDER BY count(*) DESC, a.customer_id LIMIT 20) c;
 COMMENT ON VIEW cdp.identity_audit IS 'How identity works, in numbers. what: merge, unmerge or refusal, n of them per day (in cdp.timezone), kind (rule of a merge, kind of a refusal), source and reason; largest_customer: the twenty with most profiles, n of them. Ask for one what: the others are not computed then.';
+COMMENT ON COLUMN cdp.identity_audit.what IS 'merge, unmerge, refusal or largest_customer';
+COMMENT ON COLUMN cdp.identity_audit.day IS 'in cdp.timezone; NULL of largest_customer';
+COMMENT ON COLUMN cdp.identity_audit.kind IS 'rule of a merge or unmerge; kind of a refusal';
+COMMENT ON COLUMN cdp.identity_audit.source IS 'who said it; NULL: nobody was named, or an unmerge';
+COMMENT ON COLUMN cdp.identity_audit.reason IS 'of a refusal, as in cdp.merge_refusal';
+COMMENT ON COLUMN cdp.identity_audit.n IS 'how many; profiles of largest_customer';
+COMMENT ON COLUMN cdp.identity_audit.customer_id IS 'of largest_customer';

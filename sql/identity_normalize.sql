@@ -5,7 +5,7 @@
 -- @code
 CREATE OR REPLACE FUNCTION cdp.normalize_phone(phone text, country_code text DEFAULT '86') RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_normalize_phone';
-COMMENT ON FUNCTION cdp.normalize_phone(text, text) IS 'A telephone number as E.164, for example +8613800138000. phone: as people type it (full-width, blanks, - . ( ), + or 00, 86 without plus, trunk 0). country_code: whose number it is when it has no international prefix, 1 to 3 digits. NULL gives NULL. 22023, without the number in the message: letters, extensions, 400/800 and other service numbers, a mainland number that is neither mobile nor landline with area code, fewer than 7 or more than 15 digits, a country code that does not exist.';
+COMMENT ON FUNCTION cdp.normalize_phone(text, text) IS 'A telephone number as E.164, for example +8613800138000. phone: as people type it (full-width, blanks, - . ( ), + or 00, 86 without plus, trunk 0). country_code: whose number it is when it has no international prefix, 1 to 3 digits. NULL gives NULL. 22023, without the number in the message: letters, extensions, 400/800 and other service numbers, a mainland number that is neither mobile nor landline with area code, fewer than 7 or more than 15 digits, no country code behind the prefix, or that of a service of no country (800, 808, 979).';
 
 CREATE OR REPLACE FUNCTION cdp.normalize_email(email text, policy text DEFAULT 'keep') RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_normalize_email';

@@ -1,21 +1,25 @@
 -- identity_recheck: today's rules on all evidence; is the partition sound.
 -- C: src/identity_recheck.c, src/identity_graph.c, src/identity_replay.c, src/identity_verdict.c, src/identity_verify.c
--- Page: doc/identity_recheck.md  Tests: test/sql/identity_recheck.sql, test/pgtap/identity_recheck.sql
+-- Page: doc/identity_recheck.md  Tests: test/sql/identity_recheck.sql, test/pgtap/identity_recheck.sql, test/pgtap/identity_recheck_size.sql
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp.recheck_identity(since timestamptz DEFAULT NULL, dry_run boolean DEFAULT true)
 	RETURNS TABLE (profile_id bigint, customer_before bigint, customer_after bigint, reason text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_recheck_identity';
-COMMENT ON FUNCTION cdp.recheck_identity(timestamptz, boolean) IS 'Replays the evidence, refused evidence included, in canonical order under the rules of now, and answers every profile whose customer is another by it. since: only where something was seen, linked, revoked or closed since then; NULL: everybody. dry_run: only say so; false: do it, in one transaction, and answer the same. A row of an identifier that has to leave its profile names that profile; customer_after NULL: for a customer yet to be made. reason: evidence, limit of KIND, kept_apart, customer_too_large or no evidence. A second call answers nothing. Errors: 40001, 25006. For millions: CALL cdp.recheck_identities().';
+COMMENT ON FUNCTION cdp.recheck_identity(timestamptz, boolean) IS 'Replays the evidence, refused evidence included, in canonical order under the rules of now, and answers every profile whose customer is another by it. since: only where something was seen, linked, revoked, judged or closed since then, and only that is read; NULL: everybody. dry_run: only say so; false: do it, in one transaction, and answer the same. A row of an identifier that has to leave its profile names that profile; customer_after NULL: for a customer yet to be made. reason: evidence, limit of KIND, kept_apart, customer_too_large or no evidence. A second call answers nothing. Errors: 40001, 25006. For millions: CALL cdp.recheck_identities().';
 
-CREATE OR REPLACE FUNCTION cdp._recheck_step(after bigint, batch int, since timestamptz, rebuild boolean,
+CREATE OR REPLACE FUNCTION cdp._recheck_step(after bigint, batch int, touched bigint[], rebuild boolean,
 	OUT last bigint, OUT scanned bigint, OUT changed bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_recheck_step';
-COMMENT ON FUNCTION cdp._recheck_step(bigint, int, timestamptz, boolean) IS 'internal: one batch of recheck_identities() or rebuild_aliases(): the profiles after an id; scanned 0: the end';
+COMMENT ON FUNCTION cdp._recheck_step(bigint, int, bigint[], boolean) IS 'internal: one batch of recheck_identities() or rebuild_aliases(): the touched customers, ascending and without NULL, or the profiles after an id; scanned 0: the end';
+
+CREATE OR REPLACE FUNCTION cdp._recheck_touched(since timestamptz) RETURNS bigint[]
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_recheck_touched';
+COMMENT ON FUNCTION cdp._recheck_touched(timestamptz) IS 'internal: customers of whom something was seen, linked, revoked, judged or closed since then, ascending';
 
 CREATE OR REPLACE FUNCTION cdp.verify_identity() RETURNS TABLE (check_name text, detail text)
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_verify_identity';
-COMMENT ON FUNCTION cdp.verify_identity() IS 'What is wrong with the partition, one row each, without values; no row: it is sound. check_name: alias (not what the links give), alias_depth, orphan, live_value (two live rows of one value), limit (more identifiers of a kind than its rule allows, as after a tightened rule: recheck_identity() helps; kinds with max_window are not checked), apart. Reads everything: CALL cdp.check_identity() does it for cdp.health().';
+COMMENT ON FUNCTION cdp.verify_identity() IS 'What is wrong with the partition, one row each, without values; no row: it is sound. check_name: alias (not what the links give), alias_depth, orphan, live_value (two live rows of one value), limit (more identifiers of a kind than its rule allows, as after a tightened rule: recheck_identity() helps; with max_window: evidence that neither in order of time nor in canonical order could have joined them), apart. Reads everything: CALL cdp.check_identity() does it for cdp.health().';
 
 CREATE OR REPLACE PROCEDURE cdp.check_identity() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -27,24 +31,30 @@ COMMENT ON PROCEDURE cdp.check_identity() IS 'Runs verify_identity() and keeps i
 
 CREATE OR REPLACE PROCEDURE cdp.recheck_identities(since timestamptz DEFAULT NULL, batch int DEFAULT 1000) LANGUAGE plpgsql
 AS $$
--- Walks the profiles in order of their ids, a batch per transaction; who is stopped goes on where he was.
+-- Walks the profiles, or with since the customers touched, in order of their ids, a batch per transaction; who is stopped
+-- goes on where he was.
 DECLARE
-	run  bigint;
-	step record;
-	at   bigint;
+	run     bigint;
+	step    record;
+	at      bigint;
+	touched bigint[];	-- with since
+	n       int := 0;	-- of them
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
 	IF batch IS NULL OR batch < 1 THEN
 		RAISE EXCEPTION 'batch must be at least 1' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for 1000.';
 	END IF;
-	run := cdp._job_begin('recheck_identities', cdp._recheck_total());
+	touched := cdp._recheck_touched(since);
+	run := cdp._job_begin('recheck_identities', coalesce(cardinality(touched), cdp._recheck_total()));
 	at := cdp._recheck_position(since, NULL);
+	touched := ARRAY(SELECT t FROM unnest(touched) t WHERE t > at ORDER BY t);
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	LOOP
 		PERFORM cdp._job_step(run);
-		SELECT s.last, s.scanned, s.changed INTO step FROM cdp._recheck_step(at, batch, since, false) s;
+		SELECT s.last, s.scanned, s.changed INTO step FROM cdp._recheck_step(at, batch, CASE WHEN since IS NOT NULL THEN touched[n + 1 : n + batch] END, false) s;
+		n := n + batch;
 		EXIT WHEN step.scanned = 0;
 		at := step.last;
 		PERFORM cdp._recheck_position(since, at);
@@ -55,7 +65,7 @@ BEGIN
 	PERFORM cdp._recheck_position(since, -1);
 	PERFORM cdp._job_end(run);
 END $$;
-COMMENT ON PROCEDURE cdp.recheck_identities(timestamptz, int) IS 'recheck_identity(since, false) for many: batch profiles per transaction, progress in cdp.job_status (done: profiles looked at). Stopped, it goes on where it was when it is called again with the same since and unchanged rules. Commits, so it cannot run inside a transaction. Errors: 22023 batch, 55006 running already, 40001, 42501.';
+COMMENT ON PROCEDURE cdp.recheck_identities(timestamptz, int) IS 'recheck_identity(since, false) for many: batch profiles (with since: touched customers) per transaction, progress in cdp.job_status (done: how many were looked at). Stopped, it goes on where it was when it is called again with the same since and unchanged rules. Commits, so it cannot run inside a transaction. Errors: 22023 batch, 55006 running already, 40001, 42501.';
 
 CREATE OR REPLACE PROCEDURE cdp.rebuild_aliases(batch int DEFAULT 1000) LANGUAGE plpgsql
 AS $$
@@ -112,6 +122,7 @@ COMMENT ON FUNCTION cdp._health_identity_recheck() IS 'internal: row of identity
 ('function', 'recheck_identity', 'EXECUTE', '{operator}'),
 ('function', 'recheck_identities', 'EXECUTE', '{operator}'),
 ('function', '_recheck_step', 'EXECUTE', '{operator}'),
+('function', '_recheck_touched', 'EXECUTE', '{operator}'),
 ('function', '_recheck_total', 'EXECUTE', '{operator}'),
 ('function', '_recheck_position', 'EXECUTE', '{operator}'),
 ('function', 'verify_identity', 'EXECUTE', '{reader}'),

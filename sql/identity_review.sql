@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION cdp.match_profiles(model text, auto_threshold float8 DEFAULT 0.99, review_threshold float8 DEFAULT 0.5,
 	dry_run boolean DEFAULT true) RETURNS TABLE (left_id bigint, right_id bigint, probability float8, zone text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 1000 AS 'MODULE_PATHNAME', 'cdp_match_profiles';
-COMMENT ON FUNCTION cdp.match_profiles(text, float8, float8, boolean) IS 'Finds customers who may be one, by a row of cdp.match_model, which is fitted first when it has not been. Pairs at or above auto_threshold that guarded clusters (cdp.cluster_pairs) hold together are zone auto, other pairs at or above review_threshold are zone review, the rest is nothing; likeliest first, left_id < right_id. What a person has decided, and what an apart or household link says, is not proposed again, by whatever ids the two are known now. dry_run: only tells. Without it, auto pairs are merged with their evidence (those that a limit or apart forbids go to review), and review pairs become open rows of cdp.match_candidate: known ones get their new probability, open ones of this model that no longer reach review_threshold, or whose sides are one customer now, are closed. The texts of the model run as the role that wrote them, for callers who have its privileges. Errors: 22023 unknown model, threshold out of 0..1 or NaN, review above auto, records whose ids are no customers; 22004 NULL; 42501; those of fit_match; 25006 when it writes in a read-only transaction.';
+COMMENT ON FUNCTION cdp.match_profiles(text, float8, float8, boolean) IS 'Finds customers who may be one, by a row of cdp.match_model, which is fitted first when it has not been. Pairs at or above auto_threshold that guarded clusters (cdp.cluster_pairs) hold together are zone auto, other pairs at or above review_threshold are zone review, the rest is nothing; likeliest first, left_id < right_id. What a person has decided, and what an apart or household link says, is not proposed again, by whatever ids the two are known now. dry_run: only tells, and exactly what the run would do: a pair at or above auto_threshold that a limit or the size of a customer will refuse is zone review already. Without it, auto pairs are merged with their evidence (those that a limit or apart forbids go to review), and review pairs become open rows of cdp.match_candidate: known ones get their new probability, open ones of this model that no longer reach review_threshold, or whose sides are one customer now, are closed. The texts of the model run as the role that wrote them, for callers who have its privileges. Errors: 22023 unknown model, threshold out of 0..1 or NaN, review above auto, records whose ids are no customers; 22004 NULL; 42501; those of fit_match; 25006 when it writes in a read-only transaction.';
 
 CREATE OR REPLACE FUNCTION cdp._match_edges() RETURNS TABLE (left_id bigint, right_id bigint, probability float8)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_match_edges';
@@ -60,6 +60,7 @@ PERFORM cdp._ensure_table('match_model', $t$ (
 CREATE OR REPLACE TRIGGER match_model_apply BEFORE INSERT OR UPDATE ON cdp.match_model
 	FOR EACH ROW EXECUTE FUNCTION cdp._match_model_apply();
 COMMENT ON TABLE cdp.match_model IS 'How customers are compared: one row per model, used by cdp.match_profiles(). The texts run with search_path = pg_catalog, pg_temp, so names outside of these have their schema.';
+COMMENT ON COLUMN cdp.match_model.name IS 'by which cdp.match_profiles() is told it; match:NAME is the rule of its evidence';
 COMMENT ON COLUMN cdp.match_model.records IS 'a SELECT with id = customer_id and the columns compared; the default reads name, birthday, gender, city and address from the traits';
 COMMENT ON COLUMN cdp.match_model.comparisons IS 'as in cdp.fit_match()';
 COMMENT ON COLUMN cdp.match_model.blocking IS 'as in cdp.fit_match()';
@@ -88,11 +89,18 @@ PERFORM cdp._ensure_table('match_candidate', $t$ (
 CREATE UNIQUE INDEX IF NOT EXISTS match_candidate_pair ON cdp.match_candidate (left_id, right_id) WHERE status <> 'closed';
 CREATE INDEX IF NOT EXISTS match_candidate_decided ON cdp.match_candidate (status) WHERE status NOT IN ('open', 'closed');
 COMMENT ON TABLE cdp.match_candidate IS 'Pairs of customers that a person was asked about, and the answers. A pair once answered is never asked again.';
+COMMENT ON COLUMN cdp.match_candidate.candidate_id IS 'what cdp.decide_match() takes';
 COMMENT ON COLUMN cdp.match_candidate.left_id IS 'the smaller customer_id, as it was when the pair was proposed last';
+COMMENT ON COLUMN cdp.match_candidate.right_id IS 'the greater one';
+COMMENT ON COLUMN cdp.match_candidate.model IS 'row of cdp.match_model that proposed it last';
+COMMENT ON COLUMN cdp.match_candidate.probability IS 'that the two are one person, 0 to 1';
 COMMENT ON COLUMN cdp.match_candidate.weight IS 'log2 of the odds that the columns give, without lambda';
 COMMENT ON COLUMN cdp.match_candidate.levels IS 'level per column of the model, in its order';
 COMMENT ON COLUMN cdp.match_candidate.level_names IS 'the same in words: {"name": "close", "birthday": "equal"}';
 COMMENT ON COLUMN cdp.match_candidate.status IS 'open; same, apart, household: what was decided; refused: decided same, but a limit or an apart forbids it; closed: became one customer otherwise, or no longer likely';
+COMMENT ON COLUMN cdp.match_candidate.proposed_at IS 'when it was proposed first';
+COMMENT ON COLUMN cdp.match_candidate.decided_at IS 'when it was decided or closed; NULL: it is open';
+COMMENT ON COLUMN cdp.match_candidate.note IS 'what was said with the decision';
 COMMENT ON COLUMN cdp.match_candidate.decided_by IS 'session_user of cdp.decide_match()';
 
 -- @view
@@ -114,7 +122,7 @@ BEGIN ATOMIC
 	FROM (SELECT DISTINCT u.id AS given, cdp.customer_id(u.id) AS id FROM unnest(_match_identifiers.customer_ids) u(id)) c
 	CROSS JOIN LATERAL (SELECT c.id AS profile_id UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = c.id) p
 	JOIN cdp.identifier i ON i.profile_id = p.profile_id
-	JOIN cdp.identifier_kind k ON k.kind = i.kind
+	LEFT JOIN cdp.identifier_kind k ON k.kind = i.kind
 	ORDER BY c.given, i.valid_to IS NULL DESC, k.priority, i.kind, i.identifier_id;
 END;
 COMMENT ON FUNCTION cdp._match_identifiers(bigint[]) IS 'internal: the strongest identifier of each customer, live ones first, to which evidence about him is tied; no row for one who has none';
@@ -166,7 +174,9 @@ BEGIN
 		WHERE u.zone = 'auto' AND NOT EXISTS (SELECT FROM cdp._match_decided d WHERE (d.left_id, d.right_id) = (least(i.l, i.r), greatest(i.l, i.r)))
 		ORDER BY u.ord
 	LOOP
-		IF NOT cdp._match_link(p.l, p.r, p.identifiers, 'same', model, p.weight, NULL, 'match:' || model) THEN
+		-- evidence is between identifiers: who has none is a person's to judge
+		IF p.identifiers[1] IS NULL OR p.identifiers[2] IS NULL
+			OR NOT cdp._match_link(p.l, p.r, p.identifiers, 'same', model, p.weight, NULL, 'match:' || model) THEN
 			refused := refused || p.ord;
 		END IF;
 	END LOOP;
@@ -276,5 +286,15 @@ CROSS JOIN LATERAL (SELECT v.traits, (SELECT count(*) FROM cdp.identifier x WHER
 WHERE NOT EXISTS (SELECT FROM cdp._match_decided d WHERE (d.left_id, d.right_id) = (c.now_left, c.now_right))
 ORDER BY gain DESC, c.probability DESC, c.candidate_id;
 COMMENT ON VIEW cdp.match_queue IS 'What a person has to decide with cdp.decide_match(), one row per open pair: both customers side by side with their traits and the number of their identifiers (never the values), in words how alike each compared column is, highest gain first. gain = probability * identifiers of the smaller side: how many identifiers the answer same is expected to bring to their customer.';
+COMMENT ON COLUMN cdp.match_queue.candidate_id IS 'what cdp.decide_match() takes';
+COMMENT ON COLUMN cdp.match_queue.model IS 'row of cdp.match_model that proposed it last';
+COMMENT ON COLUMN cdp.match_queue.probability IS 'that the two are one person, 0 to 1';
+COMMENT ON COLUMN cdp.match_queue.left_id IS 'the smaller customer_id, as the two are known now';
+COMMENT ON COLUMN cdp.match_queue.left_traits IS 'traits of the left customer';
+COMMENT ON COLUMN cdp.match_queue.left_identifiers IS 'how many live identifiers he has';
+COMMENT ON COLUMN cdp.match_queue.right_id IS 'the greater customer_id';
+COMMENT ON COLUMN cdp.match_queue.right_traits IS 'traits of the right customer';
+COMMENT ON COLUMN cdp.match_queue.right_identifiers IS 'how many live identifiers he has';
+COMMENT ON COLUMN cdp.match_queue.proposed_at IS 'when it was proposed first';
 COMMENT ON COLUMN cdp.match_queue.gain IS 'probability * identifiers of the smaller side';
 COMMENT ON COLUMN cdp.match_queue.levels IS 'level in words per column of the model: {"name": "close", "birthday": "equal"}';

@@ -1,6 +1,6 @@
 -- tag_bits: how many customers does a query hold for, and which, from one bitmap per tag.
 -- C: src/tag_bits.c (verbs), tag_bits_plan.c, tag_bits_read.c, tag_bits_value.c, tag_bits_dirty.c (reading),
--- tag_bits_merge.c, tag_bits_write.c, tag_bits_everyone.c, tag_bits_verify.c (writing)
+-- tag_bits_merge.c, tag_bits_facts.c, tag_bits_write.c, tag_bits_everyone.c, tag_bits_verify.c (writing)
 -- Page: doc/tag_bits.md  Tests: test/sql/tag_bits.sql, test/pgtap/tag_bits.sql, test/specs/tag_*.spec, test/t/023_tag_crash.pl
 
 -- @code
@@ -49,6 +49,10 @@ COMMENT ON FUNCTION cdp._profile_changed() IS 'internal: trigger on cdp.profile,
 CREATE OR REPLACE FUNCTION cdp._rebuild_everyone() RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_rebuild_everyone';
 COMMENT ON FUNCTION cdp._rebuild_everyone() IS 'internal: makes the bitmap of everyone from profiles and aliases; answers the number of customers';
+
+CREATE OR REPLACE FUNCTION cdp._everyone_is_sound() RETURNS boolean
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_everyone_is_sound';
+COMMENT ON FUNCTION cdp._everyone_is_sound() IS 'internal: whether the bitmap of everyone says what profiles and aliases say; 55000 where its bytes cannot be read';
 
 CREATE OR REPLACE FUNCTION cdp._merge_tags_step(batch int, OUT changes bigint, OUT ended bigint, OUT everyone bigint,
 	OUT more boolean, OUT rebuild boolean)
@@ -120,6 +124,7 @@ AS $$
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
+	PERFORM cdp._lock_tags();
 	PERFORM cdp._restore_tags();
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -130,7 +135,7 @@ BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	CALL cdp.merge_tags();
 END $$;
-COMMENT ON PROCEDURE cdp.rebuild_tags() IS 'Makes cdp.profile_tag what the newest rows of cdp.tag_history say, and the bitmaps what the rows say: after damage, after DROP EXTENSION … CASCADE, or when the clock cdp.now was ahead during a merge. No event, no history. Counts are exact meanwhile, from the rows. Stopped, CALL cdp.merge_tags() goes on. Commits. Errors: 42501.';
+COMMENT ON PROCEDURE cdp.rebuild_tags() IS 'Makes cdp.profile_tag what the newest rows of cdp.tag_history say, and the bitmaps what the rows say: after damage, after DROP EXTENSION … CASCADE, or when the clock cdp.now was ahead during a merge. No event, no history. Writers of tags wait while the rows are compared with the history; counts are exact all the time, from the rows. Stopped, CALL cdp.merge_tags() goes on. Commits. Errors: 42501.';
 
 CREATE OR REPLACE PROCEDURE cdp.prune_tags(keep interval DEFAULT '30 days') LANGUAGE plpgsql
 AS $$
@@ -197,7 +202,9 @@ COMMENT ON FUNCTION cdp._health_tag_bits() IS 'internal: rows of tag_bits in cdp
 ('function', '_merge_tags_step', 'EXECUTE', '{operator}'),
 ('function', '_rebuild_bits_step', 'EXECUTE', '{operator}'),
 ('function', '_rebuild_everyone', 'EXECUTE', '{operator}'),
+('function', '_everyone_is_sound', 'EXECUTE', '{operator}'),
 ('function', '_restore_tags', 'EXECUTE', '{operator}'),
+('function', '_lock_tags', 'EXECUTE', '{operator}'),
 ('function', '_empty_bits', 'EXECUTE', '{operator}'),
 ('function', '_set_horizon', 'EXECUTE', '{operator}'),
 ('function', '_declare_tags', 'EXECUTE', '{operator}'),
@@ -279,7 +286,18 @@ INSERT INTO cdp.tag_horizon (at) SELECT CASE WHEN EXISTS (SELECT FROM cdp.profil
 -- while the triggers were missing nobody noted who came and went
 IF (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = 'cdp.profile'::regclass
 	AND t.tgname IN ('profile_inserted', 'profile_deleted', 'profile_truncated')) < 3 THEN
-	PERFORM cdp._rebuild_everyone();
+	DECLARE
+		sound boolean := false;
+	BEGIN
+		BEGIN
+			sound := cdp._everyone_is_sound();
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			NULL;
+		END;
+		IF NOT sound THEN
+			PERFORM cdp._rebuild_everyone();
+		END IF;
+	END;
 	UPDATE cdp.tag_horizon SET at = 'infinity' WHERE at <> '-infinity';
 END IF;
 CREATE OR REPLACE TRIGGER profile_inserted AFTER INSERT ON cdp.profile
@@ -294,6 +312,15 @@ INSERT INTO cdp.job (job, command, schedule, description) VALUES
 	ON CONFLICT (job) DO NOTHING;
 
 -- @view
+CREATE OR REPLACE FUNCTION cdp._lock_tags() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+-- who locks rows of it has to be done, too: a merge of customers that is half-way through would be undone
+BEGIN
+	LOCK TABLE cdp.profile_tag IN EXCLUSIVE MODE;
+END $$;
+COMMENT ON FUNCTION cdp._lock_tags() IS 'internal: nobody but this transaction writes tags until it ends; they may be read';
+
 CREATE OR REPLACE FUNCTION cdp._empty_bits() RETURNS timestamptz
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -355,8 +382,8 @@ COMMENT ON FUNCTION cdp._prune_tags(interval, bigint, int) IS 'internal: one bat
 
 CREATE OR REPLACE FUNCTION cdp._tag_backlog(OUT changes bigint, OUT at timestamptz)
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT (SELECT count(*) FROM (SELECT FROM cdp.tag_change LIMIT 100000) c), h.at FROM cdp.tag_horizon h $$;
-COMMENT ON FUNCTION cdp._tag_backlog() IS 'internal: changes that wait to be merged, counted up to 100,000, and as of when the bitmaps are';
+AS $$ SELECT (SELECT count(*) FROM (SELECT FROM cdp.tag_change UNION ALL SELECT FROM cdp.tag_everyone LIMIT 100000) c), h.at FROM cdp.tag_horizon h $$;
+COMMENT ON FUNCTION cdp._tag_backlog() IS 'internal: changes of tags and of customers that wait to be merged, counted up to 100,000, and as of when the bitmaps are';
 
 CREATE OR REPLACE FUNCTION cdp.verify_tags() RETURNS TABLE (problem text, tag text, customer_id bigint)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -27,6 +27,7 @@
 
 /* one per module that has settings or caches, called from _PG_init */
 extern void cdp_core_init(void);
+extern void cdp_core_relation_init(void);
 extern void cdp_identity_customer_init(void);
 extern void cdp_event_log_init(void);
 extern void cdp_identity_match_init(void);
@@ -67,6 +68,8 @@ extern void cdp_begin_read(CdpVerb *verb);
 extern void cdp_begin_write(CdpVerb *verb, const char *name);
 extern void cdp_end(CdpVerb *verb);
 
+/* the two halves of cdp_begin_write: what may not be left out, and the frame */
+extern void cdp_check_write(const char *name);
 extern void cdp_begin_unchecked(CdpVerb *verb);
 
 /* between the two nothing can write: for queries of the caller (read_only.c) */
@@ -95,8 +98,9 @@ extern void cdp_forget_version(void);
 /* owner of cdp.meta, who owns all tables */
 extern Oid	cdp_owner(void);
 
-/* Oid of a relation of schema cdp, InvalidOid when it is not there */
+/* Oid of a relation of schema cdp, InvalidOid when it is not there (core_relation.c) */
 extern Oid	cdp_relation(const char *name);
+extern void cdp_forget_relation(Oid relid);
 
 /* is this key of a jsonb object the one with that name */
 static inline bool

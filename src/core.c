@@ -34,8 +34,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define CDP_SCHEMA	"cdp"
-
 /* settings */
 int			cdp_dedupe_window;
 int			cdp_max_future;
@@ -229,6 +227,7 @@ functions_changed(Datum arg, int cacheid, uint32 hashvalue)
 static void
 relation_changed(Datum arg, Oid relid)
 {
+	cdp_forget_relation(relid);
 	if (!OidIsValid(relid))
 	{
 		cdp_forget_version();
@@ -308,6 +307,7 @@ cdp_core_init(void)
 
 	CacheRegisterSyscacheCallback(PROCOID, functions_changed, (Datum) 0);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	cdp_core_relation_init();
 }
 
 TimestampTz
@@ -369,14 +369,6 @@ cdp_rules_changed(PG_FUNCTION_ARGS)
 }
 
 Oid
-cdp_relation(const char *name)
-{
-	Oid			nsp = get_namespace_oid(CDP_SCHEMA, true);
-
-	return OidIsValid(nsp) ? get_relname_relid(name, nsp) : InvalidOid;
-}
-
-Oid
 cdp_owner(void)
 {
 	Oid			meta = cdp_relation("meta");
@@ -417,13 +409,20 @@ cdp_begin_read(CdpVerb *verb)
 	cdp_begin_unchecked(verb);
 }
 
+/* what a verb that writes asks before anything else */
 void
-cdp_begin_write(CdpVerb *verb, const char *name)
+cdp_check_write(const char *name)
 {
 	PreventCommandDuringRecovery(name);
 	PreventCommandIfReadOnly(name);
 	PreventCommandIfParallelMode(name);
 	cdp_check_version();
+}
+
+void
+cdp_begin_write(CdpVerb *verb, const char *name)
+{
+	cdp_check_write(name);
 	cdp_begin_unchecked(verb);
 }
 

@@ -162,7 +162,7 @@ cdp_check_version(void)
 	/* the gate; as it takes in what other sessions did, it comes first */
 	if (OidIsValid(meta))
 		LockRelationOid(meta, AccessShareLock);
-	if (version_checked)
+	if (version_checked && OidIsValid(meta))
 		return;
 
 	cdp_begin_unchecked(&verb); /* complains when there is no table */

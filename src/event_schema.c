@@ -119,6 +119,7 @@ static void
 load_plan(void)
 {
 	static SPIPlanPtr plan = NULL;
+	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
 	HASHCTL		ctl;
 	HTAB	   *table;
@@ -148,6 +149,8 @@ load_plan(void)
 	plan_context = context;
 	plan_table = table;
 	plan_epoch = epoch;
+	/* SPI leaves its own context behind, which ends with the verb; the caller allocates on */
+	MemoryContextSwitchTo(caller);
 }
 
 static bool

@@ -72,6 +72,17 @@ convert_column(SourceSpec *spec, ParseState *pstate, Relation rel, int i, Target
 	entry->expr = (Expr *) converted;
 }
 
+/* what the server says of a mapping that fitted once */
+static void
+complain_of_mapping(void *arg)
+{
+	if (geterrcode() != ERRCODE_UNDEFINED_COLUMN && geterrcode() != ERRCODE_UNDEFINED_FUNCTION)
+		return;
+	/* the place counts in the mapping, not in the statement of whoever writes */
+	errposition(0);
+	errhint("The mapping of the source does not fit its table any more: detach the source and attach it again.");
+}
+
 /*
  * Parse the select list of a source for one of its relations and fold its
  * constants.  Runs with pinned search_path and settings.
@@ -87,7 +98,9 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	ListCell   *lc;
 	int			i = 0;
 	CdpActor	actor;
+	ErrorContextCallback context = {.callback = complain_of_mapping,.previous = error_context_stack};
 
+	error_context_stack = &context;
 	cdp_become(&actor, spec->owner);
 	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, makeAlias(alias, NIL), false, true);
 	addNSItemToQuery(pstate, item, true, true, true);
@@ -108,6 +121,7 @@ source_compile(SourceSpec *spec, Relation rel, const char *alias, const char *se
 	spec->exprs = GetCachedExpression((Node *) targets);
 	free_parsestate(pstate);
 	cdp_return(&actor);
+	error_context_stack = context.previous;
 }
 
 SourceBatch *
@@ -316,7 +330,8 @@ read_spec(int64 source_id, Relation rel, char *digest)
 }
 
 /*
- * The source for rows of rel; digest is what the trigger carries.  Called
+ * The source for rows of rel; digest is what the trigger carries, NULL when
+ * there is none, which is an error.  Called
  * between cdp_begin_write and cdp_end, with pinned settings.
  */
 SourceSpec *
@@ -326,6 +341,12 @@ source_load(int64 source_id, Relation rel, const char *digest)
 	SpecEntry  *entry;
 	bool		found;
 
+	if (digest == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s does not have the triggers of its source", RelationGetRelationName(rel)),
+				 errhint("It was made anew, or they were dropped: SELECT cdp.attach_source(…) attaches it again;"
+						 " CALL cdp.migrate() gives a table that is the same as before its triggers back.")));
 	if (specs == NULL)
 	{
 		HASHCTL		ctl = {.keysize = sizeof(SpecKey), .entrysize = sizeof(SpecEntry), .hcxt = CacheMemoryContext};
@@ -340,6 +361,7 @@ source_load(int64 source_id, Relation rel, const char *digest)
 		entry->relowner != rel->rd_rel->relowner)
 	{
 		SourceSpec *stale = entry->spec;
+		MemoryContext caller = CurrentMemoryContext;
 
 		entry->spec = NULL;
 		if (stale != NULL && stale->uses == 0)
@@ -352,8 +374,10 @@ source_load(int64 source_id, Relation rel, const char *digest)
 		entry->epoch = cdp_rules_epoch;
 		entry->relowner = rel->rd_rel->relowner;
 		entry->spec = read_spec(source_id, rel, entry->digest);
+		/* SPI leaves its own context behind, which ends with the verb; the caller keeps what he allocates */
+		MemoryContextSwitchTo(caller);
 	}
-	if (digest == NULL || strcmp(entry->digest, digest) != 0)
+	if (strcmp(entry->digest, digest) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the mapping of %s is not the one it was attached with", RelationGetRelationName(rel)),

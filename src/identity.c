@@ -15,8 +15,9 @@
  *	  remember	refused evidence, traits, sightings, refusals
  *
  * Whoever knows everybody already, the usual case, goes through probe and
- * simulate and writes nothing and locks nothing; and who is only refused
- * something locks nobody either, or a shared tablet would queue a shop.
+ * simulate and writes nothing and locks nothing (one such sighting alone is
+ * not even a batch, see identity_known.c); and who is only refused something
+ * locks nobody either, or a shared tablet would queue a shop.
  *
  * Somebody else may have written in between.  The locks and the unique index
  * on live identifiers tell us; then the attempt gives everything back, and
@@ -322,7 +323,7 @@ raise_bad_items(const CdpSighting *items, int n)
 			ereport(ERROR,
 					(errcode(items[i].sqlstate),
 					 errmsg("%s", items[i].message),
-					 n > 1 ? errdetail("Item %d of %d.", i + 1, n) : 0,
+					 n > 1 || items[i].numbered ? errdetail("Item %d of %d.", i + 1, n) : 0,
 					 errhint("%s", items[i].hint)));
 	}
 }
@@ -332,6 +333,13 @@ raise_bad_items(const CdpSighting *items, int n)
 
 void
 cdp_identify(CdpSighting *items, int n, bool raise)
+{
+	if (n != 1 || !cdp_identify_known(items))
+		cdp_identify_batch(items, n, raise);
+}
+
+void
+cdp_identify_batch(CdpSighting *items, int n, bool raise)
 {
 	Batch		b;
 	int			round = 0;

@@ -16,6 +16,7 @@ typedef struct CdpSighting
 	Jsonb	   *traits;			/* or NULL */
 	const char *source;			/* or NULL */
 	TimestampTz occurred_at;
+	bool		numbered;		/* one of a list: an error tells its number, also when the list has no other */
 	/* out */
 	int64		profile_id;		/* origin profile of the strongest identifier: facts go under it */
 	int64		customer_id;

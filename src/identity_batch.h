@@ -1,7 +1,7 @@
 /*
  * identity_batch.h
  *	  A batch of sightings while it is worked off: shared by identity.c,
- *	  identity_parse.c, identity_simulate.c, identity_limit.c,
+ *	  identity_known.c, identity_sql.c, identity_parse.c, identity_simulate.c, identity_limit.c,
  *	  identity_evidence.c, identity_refusal.c and identity_write.c, by nobody else.
  */
 #ifndef CDP_IDENTITY_BATCH_H
@@ -137,6 +137,16 @@ typedef struct Batch
 				repalloc_huge((array), sizeof(*(array)) * (Size) (max)); \
 		} \
 	} while (0)
+
+/* identity.c: cdp_identify() without asking identity_known.c first */
+extern void cdp_identify_batch(CdpSighting *items, int n, bool raise);
+
+/*
+ * identity_known.c: is this a sighting of nothing but what is known, and
+ * need nothing be written?  Then its answer, without a batch; it needs
+ * neither the frame of a verb nor SPI, only cdp_check_write().
+ */
+extern bool cdp_identify_known(CdpSighting *item);
 
 /* identity_parse.c: the identifiers of every item; marks bad items */
 extern void cdp_parse_sightings(Batch *b);

@@ -13,7 +13,9 @@
  *	   read three million aliases;
  *	2. when so much was spent on probes as a scan costs, the table is scanned
  *	   once into a hash, with a bitmap before it, because most profiles were
- *	   never merged and a bit says so without a cache miss;
+ *	   never merged and a bit says so without a cache miss; where ids lie
+ *	   close together, as they do when nobody brought his own, the hash
+ *	   becomes an array that a quarter of the memory holds;
  *	3. a hash that would outgrow cdp.alias_cache_limit is given up and the
  *	   probes go on.
  *
@@ -86,6 +88,13 @@ typedef struct AliasSlot
 	int64		customer_id;
 } AliasSlot;
 
+/* 64 ids beside each other */
+typedef struct AliasWord
+{
+	uint64		merged;			/* a bit each */
+	uint64		before;			/* how many of all smaller ids were merged */
+} AliasWord;
+
 typedef struct AliasCache
 {
 	SeenWith	seen;
@@ -94,8 +103,13 @@ typedef struct AliasCache
 	uint64		probes;
 	uint64		worth;			/* as many probes cost what a scan costs */
 	bool		too_large;		/* stage 3 */
-	/* stage 2; slots NULL: not yet */
-	MemoryContext context;		/* of slots and bits, child of the call site's; NULL: never needed */
+	/* stage 2 */
+	bool		scanned;
+	MemoryContext context;		/* of what follows, child of the call site's; NULL: never needed */
+	AliasWord  *words;			/* NULL: the ids lie far apart, slots and bits are there */
+	uint64		nwords;
+	uint64		first_id;		/* of the first word */
+	int64	   *customers;		/* of merged ids, in their order */
 	AliasSlot  *slots;
 	int			slots_log2;
 	uint64	   *bits;			/* bit id mod size: whether a profile of such an id was merged */
@@ -123,6 +137,9 @@ same_view(const SeenWith *seen, Snapshot now)
 static void
 start_over(AliasCache *cache, Snapshot now)
 {
+	cache->scanned = false;
+	cache->words = NULL;
+	cache->customers = NULL;
 	cache->slots = NULL;
 	cache->bits = NULL;
 	if (cache->context != NULL)
@@ -152,8 +169,26 @@ find_slot(AliasSlot *slots, int log2, int64 profile_id)
 	return &slots[i];
 }
 
+/* Where the customer of an id stands that this word says was merged. */
+static inline uint64
+rank_of(const AliasWord *word, uint64 bit)
+{
+	return word->before + pg_popcount64(word->merged & (bit - 1));
+}
+
 static inline int64
-look_up(const AliasCache *cache, int64 profile_id)
+look_up_word(const AliasCache *cache, int64 profile_id)
+{
+	uint64		i = (uint64) profile_id - cache->first_id;
+	uint64		bit = UINT64CONST(1) << (i % 64);
+
+	if (i / 64 >= cache->nwords || (cache->words[i / 64].merged & bit) == 0)
+		return profile_id;
+	return cache->customers[rank_of(&cache->words[i / 64], bit)];
+}
+
+static inline int64
+look_up_slot(const AliasCache *cache, int64 profile_id)
 {
 	uint64		bit = (uint64) profile_id & cache->bits_mask;
 	AliasSlot  *slot;
@@ -216,6 +251,49 @@ make_slots(const AliasCache *cache, int log2)
 }
 
 /*
+ * The hash as an array, when at least every sixteenth of the ids between min
+ * and max was merged; false: it stays a hash.
+ */
+static bool
+make_words(AliasCache *cache, const AliasSlot *slots, int log2, uint64 n, int64 min, int64 max, Size limit)
+{
+	uint64		first_id = (uint64) min & ~UINT64CONST(63);
+	uint64		nwords = n > 0 ? ((uint64) max - first_id) / 64 + 1 : 0;
+	Size		size;
+	AliasWord  *words;
+	int64	   *customers;
+
+	if (n == 0 || nwords > n / 4)
+		return false;
+	size = nwords * sizeof(AliasWord) + n * sizeof(int64);
+	if (slots_size(log2) + size > limit)
+		return false;
+	words = MemoryContextAllocExtended(cache->context, nwords * sizeof(AliasWord), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	customers = MemoryContextAllocExtended(cache->context, n * sizeof(int64), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < UINT64CONST(1) << log2; i++)
+	{
+		uint64		id = (uint64) slots[i].profile_id - first_id;
+
+		if (slots[i].profile_id != slots[i].customer_id)
+			words[id / 64].merged |= UINT64CONST(1) << (id % 64);
+	}
+	for (uint64 i = 1; i < nwords; i++)
+		words[i].before = words[i - 1].before + pg_popcount64(words[i - 1].merged);
+	for (uint64 i = 0; i < UINT64CONST(1) << log2; i++)
+	{
+		uint64		id = (uint64) slots[i].profile_id - first_id;
+
+		if (slots[i].profile_id != slots[i].customer_id)
+			customers[rank_of(&words[id / 64], UINT64CONST(1) << (id % 64))] = slots[i].customer_id;
+	}
+	cache->nwords = nwords;
+	cache->first_id = first_id;
+	cache->customers = customers;
+	cache->words = words;
+	return true;
+}
+
+/*
  * Stage 2.  False: it would take more memory than it may.  What an error
  * leaves behind is in no pointer of the cache.
  */
@@ -229,7 +307,9 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 	TupleTableSlot *row;
 	TableScanDesc scan;
 	AliasSlot  *slots;
-	int64		expected = (int64) rel->rd_rel->reltuples;
+	int64		expected = (int64) rel->rd_rel->reltuples,
+				min = PG_INT64_MAX,
+				max = PG_INT64_MIN;
 	uint64		n = 0,
 				nbits;
 	uint64	   *bits;
@@ -278,6 +358,8 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 		slot = find_slot(slots, log2, profile_id);
 		slot->profile_id = profile_id;
 		slot->customer_id = customer_id;
+		min = Min(min, profile_id);
+		max = Max(max, profile_id);
 		n++;
 	}
 	table_endscan(scan);
@@ -285,7 +367,14 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 	/* the lock stays to the end of the transaction, as with any query */
 	table_close(rel, NoLock);
 
-	/* sixteen bits an alias: exact while the ids are dense, a sieve of one sixteenth when they are not */
+	if (fits && make_words(cache, slots, log2, n, min, max, limit))
+	{
+		pfree(slots);
+		cache->scanned = true;
+		return true;
+	}
+
+	/* sixteen bits an alias: a sieve of one sixteenth */
 	nbits = pg_nextpower2_64(Max(n, 4) * 16);
 	if (!fits || slots_size(log2) + nbits / 8 > limit)
 	{
@@ -305,6 +394,7 @@ scan_aliases(AliasCache *cache, Snapshot snapshot)
 	cache->bits_mask = nbits - 1;
 	cache->slots_log2 = log2;
 	cache->slots = slots;
+	cache->scanned = true;
 	return true;
 }
 
@@ -355,7 +445,7 @@ cdp_customer_id(PG_FUNCTION_ARGS)
 	if (!same_view(&cache->seen, snapshot))
 		start_over(cache, snapshot);
 
-	if (cache->slots == NULL)
+	if (!cache->scanned)
 	{
 		answer = &cache->answers[(uint64) profile_id % ANSWERS];
 		if (answer->profile_id == profile_id)
@@ -375,7 +465,7 @@ cdp_customer_id(PG_FUNCTION_ARGS)
 		if (cache->too_large)
 			PG_RETURN_INT64(probe(profile_id));
 	}
-	PG_RETURN_INT64(look_up(cache, profile_id));
+	PG_RETURN_INT64(cache->words != NULL ? look_up_word(cache, profile_id) : look_up_slot(cache, profile_id));
 }
 
 static int

@@ -453,6 +453,42 @@ find_homes(CdpGraph *g)
 	}
 }
 
+static int
+compare_kinds(const void *x, const void *y, void *arg)
+{
+	const GraphKind *a = &((const GraphKind *) arg)[*(const int *) x];
+	const GraphKind *b = &((const GraphKind *) arg)[*(const int *) y];
+
+	if (a->priority != b->priority)
+		return a->priority < b->priority ? -1 : 1;
+	return strcmp(a->name, b->name);
+}
+
+/*
+ * The strongest kind first: of several limits that are broken the same one is
+ * named, in whatever order the rows were read.
+ */
+static void
+sort_kinds(CdpGraph *g)
+{
+	int		   *order = palloc(sizeof(int) * Max(g->nkinds, 1));
+	int		   *place = palloc(sizeof(int) * Max(g->nkinds, 1));
+	GraphKind  *sorted = palloc(sizeof(GraphKind) * Max(g->nkinds, 1));
+
+	for (int k = 0; k < g->nkinds; k++)
+		order[k] = k;
+	qsort_arg(order, g->nkinds, sizeof(int), compare_kinds, g->kinds);
+	for (int k = 0; k < g->nkinds; k++)
+	{
+		sorted[k] = g->kinds[order[k]];
+		place[order[k]] = k;
+	}
+	g->kinds = sorted;
+	g->maxkinds = Max(g->nkinds, 1);
+	for (int i = 0; i < g->nidentifiers; i++)
+		g->identifiers[i].kind = place[g->identifiers[i].kind];
+}
+
 CdpGraph *
 cdp_graph_load(const int64 *customers, int n, CdpReach reach, bool read_only)
 {
@@ -483,6 +519,7 @@ cdp_graph_load(const int64 *customers, int n, CdpReach reach, bool read_only)
 		if (reach != CDP_REACH_NONE)
 			load_neighbours(g, asked, ends, from, reach, &fresh_customers, read_only);
 	}
+	sort_kinds(g);
 	settle_links(g, ends, reach);
 	find_homes(g);
 	MemoryContextSwitchTo(caller);

@@ -145,6 +145,10 @@ extern void cdp_sort_links(CdpGraph *g);
 extern void cdp_replay(CdpGraph *g);
 extern int	cdp_graph_set(CdpGraph *g, int identifier);
 
+/* the sets by hand: every identifier alone; two become one, of which the answer no longer stands for any */
+extern void cdp_graph_part(CdpGraph *g);
+extern int	cdp_graph_unite(CdpGraph *g, int a, int b);
+
 /* what joining two customers would break; "limit" with *kind, "kept_apart", "customer_too_large" or NULL */
 typedef void (*CdpViolation) (void *arg, const char *reason, const GraphKind *kind, int64 count);
 extern int	cdp_check_join(const CdpGraph *g, int a, int b, CdpViolation report, void *arg);

@@ -182,14 +182,12 @@ cdp_all_kinds(int *n)
 	return kinds;
 }
 
-const CdpKind *
-cdp_find_kind(const char *kind, int len)
+static const CdpKind *
+find_kind(const char *kind, int len)
 {
 	int			low = 0,
-				high;
+				high = nkinds - 1;
 
-	load_kinds();
-	high = nkinds - 1;
 	while (low <= high)
 	{
 		int			mid = (low + high) / 2;
@@ -206,6 +204,32 @@ cdp_find_kind(const char *kind, int len)
 			low = mid + 1;
 	}
 	return NULL;
+}
+
+const CdpKind *
+cdp_find_kind(const char *kind, int len)
+{
+	load_kinds();
+	return find_kind(kind, len);
+}
+
+const CdpKind *
+cdp_find_loaded_kind(const char *kind, int len)
+{
+	return kinds != NULL && kinds_epoch == cdp_rules_epoch ? find_kind(kind, len) : NULL;
+}
+
+char *
+cdp_unknown_kind(const char *name, int len)
+{
+	if (len == 0 || len >= NAMEDATALEN)
+		return pstrdup("there is no such kind of identifier");
+	for (int i = 0; i < len; i++)
+	{
+		if (name[i] != '_' && !(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= 'A' && name[i] <= 'Z'))
+			return pstrdup("there is no such kind of identifier");
+	}
+	return psprintf("there is no kind of identifier \"%.*s\"", len, name);
 }
 
 char *

@@ -31,12 +31,23 @@ typedef struct CdpKind
 /* sql/identity.sql has it as the default of blocked_pattern */
 #define CDP_ZEROS_PATTERN		"^[-:. ]*0[-:. ]*0[-:. 0]*$"
 #define CDP_MAX_IDENTIFIERS		32
+/* sql/identity_trait.sql has it too, for what is set by hand */
+#define CDP_MAX_TRAIT_NAME_BYTES	200
 
 /* NULL when there is no such kind; valid until the next call */
 extern const CdpKind *cdp_find_kind(const char *kind, int len);
 
+/* the same without reading anything: NULL also when the rules would have to be read */
+extern const CdpKind *cdp_find_loaded_kind(const char *kind, int len);
+
 /* all kinds, in the order of their names; valid until the next call */
 extern const CdpKind *cdp_all_kinds(int *n);
+
+/*
+ * That there is no kind of this name, palloc'ed.  Who swaps kind and value
+ * must not find the value in a message: only a name of letters is repeated.
+ */
+extern char *cdp_unknown_kind(const char *name, int len);
 
 /* "customer_no, member_id, …", palloc'ed, for hints */
 extern char *cdp_list_kinds(void);
@@ -52,5 +63,8 @@ extern bool cdp_is_blocked(const CdpKind *kind, const char *raw, int len, const 
 
 /* was this identifier erased for ever? */
 extern bool cdp_is_tombstone(const char *kind, const char *value);
+
+/* is it certain, without reading anything, that none was? */
+extern bool cdp_no_tombstones(void);
 
 #endif							/* CDP_IDENTITY_KIND_H */

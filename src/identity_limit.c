@@ -5,7 +5,7 @@
  * Three things forbid it: a judgement that two of them are apart, more
  * profiles than cdp.max_profiles_per_customer, more identifiers of a kind
  * than its max_per_customer allows (with max_window: among those seen within
- * that time).
+ * that time; generic ones do not count).
  *
  * A batch works on customers as the database has them and on what it has
  * made of them so far, so the counts live here in memory and join when
@@ -277,8 +277,9 @@ cdp_limits_load(CdpLimits *t, const int64 *customers, int n, CdpNodeOf node_of, 
 					" FROM unnest($1) c(id),"
 					"  LATERAL (SELECT c.id AS profile_id UNION ALL"
 					"   SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = c.id) p"
-					"  LEFT JOIN LATERAL (SELECT x.identifier_id, x.kind, x.last_seen, x.valid_to FROM cdp.identifier x"
-					"   WHERE x.profile_id = p.profile_id OFFSET 0) i ON i.valid_to IS NULL AND i.kind = ANY ($2)"
+					"  LEFT JOIN LATERAL (SELECT x.identifier_id, x.kind, x.last_seen, x.valid_to, x.generic_since FROM cdp.identifier x"
+					"   WHERE x.profile_id = p.profile_id OFFSET 0) i"
+					"   ON i.valid_to IS NULL AND i.generic_since IS NULL AND i.kind = ANY ($2)"
 					" ORDER BY c.id, p.profile_id, i.identifier_id", 2, types);
 	latest = RegisterSnapshot(GetLatestSnapshot());
 	if (SPI_execute_snapshot(plan, args, NULL, latest, InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
@@ -325,6 +326,8 @@ cdp_limits_check(CdpLimits *t, const int64 *roots, int nroots, int new_profiles,
 {
 	int			nprofiles = new_profiles;
 	int		   *counts;
+	int		   *sides;			/* how many customers bring some of the kind */
+	int		   *last;			/* ... and the last of them, from 1 */
 	const char *why = NULL;
 
 	if (nroots > 1)
@@ -346,6 +349,8 @@ cdp_limits_check(CdpLimits *t, const int64 *roots, int nroots, int new_profiles,
 		return NULL;
 
 	counts = palloc0(sizeof(int) * t->nkinds);
+	sides = palloc0(sizeof(int) * t->nkinds);
+	last = palloc0(sizeof(int) * t->nkinds);
 	for (int r = 0; r < nroots; r++)
 	{
 		Customer   *c = find_root(t, roots[r]);
@@ -356,23 +361,32 @@ cdp_limits_check(CdpLimits *t, const int64 *roots, int nroots, int new_profiles,
 			int64		window = t->kinds[h->limit_no].window;
 			TimestampTz seen = h->node >= 0 ? nodes[h->node].last_now : h->last_seen;
 
-			if (window == 0 || seen >= at - window)
-				counts[h->limit_no]++;
+			/* what has turned generic in this batch tells nobody apart any more, so it counts for nobody */
+			if ((window != 0 && seen < at - window) || (h->node >= 0 && nodes[h->node].generic))
+				continue;
+			counts[h->limit_no]++;
+			sides[h->limit_no] += last[h->limit_no] != r + 1;
+			last[h->limit_no] = r + 1;
 		}
 	}
-	/* one customer who has too many already may stay so, but gets no more of the kind */
+	/*
+	 * One customer who has too many already may stay so, but gets no more of
+	 * the kind; who joins him without any does not make it worse.
+	 */
 	for (int k = 0; k < t->nkinds && why == NULL; k++)
 	{
 		int			nnew = 0;
 
 		for (int f = 0; f < nfresh; f++)
 			nnew += fresh[f] == k;
-		if ((nroots > 1 || nnew > 0) && counts[k] + nnew > t->kinds[k].max)
+		if ((sides[k] > 1 || nnew > 0) && counts[k] + nnew > t->kinds[k].max)
 		{
 			*broken = k;
 			why = "limit";
 		}
 	}
 	pfree(counts);
+	pfree(sides);
+	pfree(last);
 	return why;
 }

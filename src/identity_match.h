@@ -181,4 +181,15 @@ typedef struct MatchWork
 
 extern MatchWork *match_run(const char *sql, MatchModel *model, bool fit);
 
+/* identity_review_foresee.c: two customers that are to become one */
+typedef struct MatchMerge
+{
+	int64		a;
+	int64		b;
+	int64		ord;			/* the caller's */
+	bool		refused;
+} MatchMerge;
+
+extern void match_foresee_refusals(MatchMerge *merges, int64 n);
+
 #endif							/* CDP_IDENTITY_MATCH_H */

@@ -116,6 +116,31 @@ find_join(Node *qual)
 	return result;
 }
 
+/* does something that a pair has to fulfil look at both records? */
+static bool
+compares_both(Node *qual)
+{
+	ListCell   *lc;
+
+	if (qual == NULL || !is_andclause(qual))
+		return bms_membership(pull_varnos(NULL, qual)) == BMS_MULTIPLE;
+	foreach(lc, ((BoolExpr *) qual)->args)
+	{
+		if (compares_both(lfirst(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* "l.city = r.city OR true", as the planner sees it */
+static bool
+is_always_true(Node *qual)
+{
+	Node	   *simplified = eval_const_expressions(NULL, copyObject(qual));
+
+	return IsA(simplified, Const) && !((Const *) simplified)->constisnull && DatumGetBool(((Const *) simplified)->constvalue);
+}
+
 /* of two records only one order is asked; of two sources the first is l */
 static char *
 rule_statement(const MatchRule *rule, bool link_only, bool explain_only)
@@ -146,7 +171,6 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 {
 	QueryEnvironment *env = create_queryEnv();
 	Query	   *query;
-	Bitmapset  *varnos;
 
 	match_check_rule_text(rule);
 	register_ENR(env, enr);
@@ -156,8 +180,7 @@ check_rule(const MatchRule *rule, EphemeralNamedRelation enr, bool link_only)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("blocking rule \"%s\" calls a volatile function", rule->text),
 				 errhint("The same records have to give the same pairs: functions in a rule are IMMUTABLE or STABLE.")));
-	varnos = pull_varnos(NULL, query->jointree->quals);
-	if (bms_num_members(varnos) < 2)
+	if (!compares_both(query->jointree->quals) || is_always_true(query->jointree->quals))
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("blocking rule \"%s\" does not compare l with r, it gives the cross product", rule->text),
@@ -278,7 +301,7 @@ match_block(MatchRecords *records, MatchModel *model)
 {
 	EphemeralNamedRelationData enr = {0};
 	MatchPairs *all = palloc0(sizeof(MatchPairs));
-	JoinKind	joins[MATCH_MAX_RULES];
+	JoinKind	joins[MATCH_MAX_RULES] = {JOIN_NOT};
 	double		cross = (double) records->n * (records->n - 1) / 2;
 
 	all->pairs = palloc(sizeof(uint64));

@@ -466,13 +466,16 @@ cdp_detach_identifier(PG_FUNCTION_ARGS)
 	int			round = 0;
 
 	if (kindname == NULL || raw == NULL)
-		cdp_refuse_null(kindname == NULL ? "kind" : "value");
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be NULL", kindname == NULL ? "kind" : "value"),
+				 errhint("cdp.identifiers_of() lists the kinds and values that a customer has.")));
 	cdp_begin_write(&verb, "detach_identifier");
 	kind = cdp_find_kind(kindname, strlen(kindname));
 	if (kind == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no such kind of identifier"),
+				 errmsg("%s", cdp_unknown_kind(kindname, strlen(kindname))),
 				 errhint("The kinds are %s.", cdp_list_kinds())));
 	holder.kind = kindname;
 	holder.value = cdp_normalize_value(kind, raw, strlen(raw));

@@ -190,8 +190,7 @@ parse_identifiers(Batch *b, nodetab_hash *table, CdpSighting *item)
 				if (kind == NULL)
 				{
 					cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE,
-						   psprintf("there is no kind of identifier \"%s\"",
-									pnstrdup(v.val.string.val, Min(v.val.string.len, NAMEDATALEN))),
+						   cdp_unknown_kind(v.val.string.val, v.val.string.len),
 						   psprintf("The kinds are %s; a new one is a row of cdp.identifier_kind.", cdp_list_kinds()));
 					return false;
 				}
@@ -224,6 +223,25 @@ parse_identifiers(Batch *b, nodetab_hash *table, CdpSighting *item)
 		return false;
 	}
 	return true;
+}
+
+/* the name of a trait is part of a key */
+static bool
+has_long_name(Jsonb *traits)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	bool		skip = false;
+
+	if (VARSIZE(traits) <= CDP_MAX_TRAIT_NAME_BYTES)
+		return false;
+	it = JsonbIteratorInit(&traits->root);
+	for (JsonbIteratorToken token; (token = JsonbIteratorNext(&it, &v, skip)) != WJB_DONE; skip = true)
+	{
+		if (token == WJB_KEY && v.val.string.len > CDP_MAX_TRAIT_NAME_BYTES)
+			return true;
+	}
+	return false;
 }
 
 /* The strongest identifier first, whatever order the sighting had them in. */
@@ -285,6 +303,10 @@ cdp_parse_sightings(Batch *b)
 			else if (item->traits != NULL && !JB_ROOT_IS_OBJECT(item->traits))
 				cdp_refuse_sighting(item, ERRCODE_INVALID_PARAMETER_VALUE, "traits must be an object",
 									"For example '{\"name\": \"…\", \"city\": \"…\"}'.");
+			else if (item->traits != NULL && has_long_name(item->traits))
+				cdp_refuse_sighting(item, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+									psprintf("the name of a trait is longer than %d bytes", CDP_MAX_TRAIT_NAME_BYTES),
+									"Send a shorter one.");
 			else
 				parse_identifiers(b, table, item);
 		}

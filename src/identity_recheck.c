@@ -2,12 +2,14 @@
  * identity_recheck.c
  *	  Apply today's rules to all the evidence there is.
  *
- *	  page		a thousand customers, with everything their evidence reaches
+ *	  page		a thousand customers, of all or of those touched since, with
+ *				everything their evidence reaches
  *	  replay	who would be one customer (identity_replay.c)
  *	  compare	profiles whose customer is another, identifiers that sit in
  *				the profile of somebody else
  *	  lock		the customers of every component that changes, ascending
- *	  again		the same under the locks; others may have been faster
+ *	  again		the same under the locks; others may have been faster, and
+ *				whom they brought in is locked as well
  *	  write		identifiers move, customers part, customers join, links say
  *				whether they are followed
  *
@@ -19,97 +21,188 @@
  */
 #include "identity_recheck.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(cdp_recheck_identity);
 PG_FUNCTION_INFO_V1(cdp_recheck_step);
+PG_FUNCTION_INFO_V1(cdp_recheck_touched);
 
 #define PAGE	1000
 
-/* today's customers of ids that may have been merged meanwhile */
-static void
-refresh(int64 *ids, int *n)
+typedef struct Locking
+{
+	int64	   *ids;			/* profiles to be locked, ascending; customers or not */
+	int			n;
+	RecheckVerdict v;
+} Locking;
+
+/* the customers that these profiles belong to now, ascending */
+static int64 *
+customers_of(const int64 *ids, int n, int *ncustomers, bool read_only)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	Datum		args[1];
+	int64	   *customers;
+
+	args[0] = cdp_id_array(ids, n);
+	cdp_plan_custom(&plan,
+					"SELECT DISTINCT coalesce(a.customer_id, u.id) FROM unnest($1) u(id)"
+					" LEFT JOIN cdp.profile_alias a ON a.profile_id = u.id ORDER BY 1",
+					1, types);
+	if (SPI_execute_plan(plan, args, NULL, read_only, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up customers");
+	*ncustomers = (int) SPI_processed;
+	customers = palloc(sizeof(int64) * Max(*ncustomers, 1));
+	for (int i = 0; i < *ncustomers; i++)
+	{
+		bool		isnull;
+
+		customers[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return customers;
+}
+
+/* sort ids, each once */
+static int
+sort_unique(int64 *ids, int n)
 {
 	int			m = 0;
 
-	for (int i = 0; i < *n; i++)
+	if (n > 1)
+		qsort(ids, n, sizeof(int64), cdp_id_compare);
+	for (int i = 0; i < n; i++)
 	{
-		int64		customer = cdp_customer_of(ids[i], false);
-
-		if (customer != 0)
-			ids[m++] = customer;
+		if (m == 0 || ids[m - 1] != ids[i])
+			ids[m++] = ids[i];
 	}
-	qsort(ids, m, sizeof(int64), cdp_id_compare);
-	*n = 0;
-	for (int i = 0; i < m; i++)
-	{
-		if (*n == 0 || ids[*n - 1] != ids[i])
-			ids[(*n)++] = ids[i];
-	}
+	return m;
 }
 
-typedef struct Locking
+static void
+lock_also(Locking *l, const int64 *ids, int n)
 {
-	int64	   *ids;			/* ascending */
-	int			n;
-	int64	   *wider;			/* and who else has to be locked */
-	int			nwider;
-	RecheckVerdict		v;
-} Locking;
+	int64	   *all = palloc(sizeof(int64) * (Size) (l->n + n));
 
+	memcpy(all, l->ids, sizeof(int64) * l->n);
+	memcpy(all + l->n, ids, sizeof(int64) * n);
+	l->ids = all;
+	l->n = sort_unique(all, l->n + n);
+}
+
+/*
+ * Lock more while others are held.  In the one order that means to wait only
+ * for what comes after all of them; anything before must be had at once.
+ * False: somebody else has it.
+ */
+static bool
+extend_locks(Locking *l, const int64 *ids, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	int			nlower = 0;
+
+	while (nlower < n && ids[nlower] < l->ids[l->n - 1])
+		nlower++;
+	if (nlower > 0)
+	{
+		Datum		args[1];
+		bool		all;
+
+		args[0] = cdp_id_array(ids, nlower);
+		cdp_plan_custom(&plan,
+						"SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE SKIP LOCKED",
+						1, types);
+		if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not lock customers");
+		all = SPI_processed == (uint64) nlower;
+		SPI_freetuptable(SPI_tuptable);
+		if (!all)
+			return false;
+	}
+	if (nlower < n)
+		cdp_lock_profiles(ids + nlower, n - nlower);
+	lock_also(l, ids, n);
+	return true;
+}
+
+/*
+ * Whoever is concerned under the locks has to be locked.  What others have
+ * done before we had them, merges and partings among those profiles, leaves
+ * it so; a part that nobody knew of or a customer that joined does not.
+ */
 static bool
 lock_body(void *arg)
 {
 	Locking    *l = arg;
-	CdpGraph   *g;
 
-	l->nwider = 0;
-	if (!cdp_lock_customers(l->ids, l->n))
-		return false;
-	cdp_graph_require_current(l->ids, l->n, CDP_REACH_EVIDENCE);
-	g = cdp_graph_load(l->ids, l->n, CDP_REACH_EVIDENCE, false);
-	cdp_replay(g);
-	cdp_compare(&l->v, g);
-	/* all whose component changes have to be locked, also those who joined it meanwhile */
-	l->wider = palloc(sizeof(int64) * (l->n + g->ncustomers));
-	for (int c = 0; c < g->ncustomers; c++)
+	cdp_lock_profiles(l->ids, l->n);
+	for (;;)
 	{
-		if (l->v.concerned[c] && bsearch(&g->customers[c].id, l->ids, l->n, sizeof(int64), cdp_id_compare) == NULL)
-			l->wider[l->nwider++] = g->customers[c].id;
-	}
-	if (l->nwider > 0)
+		int			ncustomers;
+		int64	   *customers = customers_of(l->ids, l->n, &ncustomers, false);
+		int64	   *missing;
+		int			nmissing = 0;
+		CdpGraph   *g;
+
+		CHECK_FOR_INTERRUPTS();
+		/* raises 40001 when an older snapshot does not show that they were merged */
+		if (IsolationUsesXactSnapshot())
+			(void) cdp_are_customers(customers, ncustomers);
+		cdp_graph_require_current(customers, ncustomers, CDP_REACH_EVIDENCE);
+		g = cdp_graph_load(customers, ncustomers, CDP_REACH_EVIDENCE, false);
+		cdp_replay(g);
+		cdp_compare(&l->v, g);
+		missing = palloc(sizeof(int64) * Max(g->ncustomers, 1));
+		for (int c = 0; c < g->ncustomers; c++)
+		{
+			if (l->v.concerned[c] && bsearch(&g->customers[c].id, l->ids, l->n, sizeof(int64), cdp_id_compare) == NULL)
+				missing[nmissing++] = g->customers[c].id;
+		}
+		if (nmissing == 0)
+			return true;
+		nmissing = sort_unique(missing, nmissing);
+		if (!extend_locks(l, missing, nmissing))
+		{
+			/* in the next round all their profiles: any of them may be a customer by then */
+			int64	   *profiles = palloc(sizeof(int64) * g->nprofiles);
+			int			n = 0;
+
+			for (int p = 0; p < g->nprofiles; p++)
+			{
+				if (l->v.concerned[g->profiles[p].customer])
+					profiles[n++] = g->profiles[p].id;
+			}
+			lock_also(l, profiles, n);
+			cdp_graph_free(g);
+			return false;
+		}
 		cdp_graph_free(g);
-	return l->nwider == 0;
+	}
 }
 
 /* Customers of components that change: lock them all, look again, write. */
 static void
 apply_locked(const int64 *ids, int n, RecheckRows *rows)
 {
-	Locking		l = {NULL, n, NULL, 0, {0}};
+	Locking		l = {NULL, 0, {0}};
 	int			round = 0;
 	bool	   *skip;
 
 	if (n == 0)
 		return;
-	l.ids = palloc(sizeof(int64) * n);
-	memcpy(l.ids, ids, sizeof(int64) * n);
+	lock_also(&l, ids, n);
 	do
-	{
 		cdp_count_round(&round);
-		if (l.nwider > 0)
-		{
-			memcpy(l.wider + l.nwider, l.ids, sizeof(int64) * l.n);
-			l.ids = l.wider;
-			l.n += l.nwider;
-		}
-		refresh(l.ids, &l.n);
-	} while (!cdp_attempt(lock_body, &l));
+	while (!cdp_attempt(lock_body, &l));
 	skip = palloc0(sizeof(bool) * Max(l.v.g->ncustomers, 1));
 	cdp_list_rows(&l.v, rows, skip);
 	cdp_apply_verdict(&l.v);
@@ -232,109 +325,64 @@ start_gathering(Gathered *all)
 	all->components = hash_create("customer_cdp components", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* customers of steps in the log since then */
-static void
-mark_logged(const CdpGraph *g, TimestampTz since, bool read_only, bool *touched)
+/*
+ * Customers of whom something was seen, linked, revoked, judged or closed
+ * since then, ascending.  Their components are all that were touched, so
+ * nothing else of the evidence is read.
+ *
+ * Links and steps are found by index.  Last sightings are not: an index on
+ * them would cost more with each sighting than one pass over one table does
+ * here.
+ */
+static int64 *
+read_touched(TimestampTz since, int *n, bool read_only)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid types[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
-	int64	   *ids = palloc(sizeof(int64) * g->ncustomers);
-	Datum		args[2];
+	static const Oid types[1] = {TIMESTAMPTZOID};
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		args[1];
+	int64	   *ids;
 
-	for (int c = 0; c < g->ncustomers; c++)
-		ids[c] = g->customers[c].id;
-	args[0] = cdp_id_array(ids, g->ncustomers);
-	args[1] = TimestampTzGetDatum(since);
-	cdp_plan_generic(&plan,
-					 "SELECT customer_id FROM cdp.merge_log WHERE customer_id = ANY ($1) AND at >= $2"
-					 " UNION SELECT other_id FROM cdp.merge_log WHERE other_id = ANY ($1) AND at >= $2",
-					 2, types);
+	args[0] = TimestampTzGetDatum(since);
+	cdp_plan_custom(&plan,
+					"WITH link AS ("
+					" SELECT l.identifier_a, l.identifier_b FROM cdp.identity_link l WHERE l.linked_at >= $1"
+					" UNION ALL SELECT l.identifier_a, l.identifier_b FROM cdp.identity_link l WHERE l.revoked_at >= $1)"
+					" SELECT DISTINCT coalesce(a.customer_id, t.profile_id) FROM ("
+					"  SELECT i.profile_id FROM cdp.identifier i"
+					"   WHERE i.last_seen >= $1 OR i.valid_to >= $1 OR i.generic_since >= $1"
+					"  UNION ALL SELECT i.profile_id FROM link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_a"
+					"  UNION ALL SELECT i.profile_id FROM link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_b"
+					"  UNION ALL SELECT m.customer_id FROM cdp.merge_log m WHERE m.at >= $1"
+					"  UNION ALL SELECT m.other_id FROM cdp.merge_log m WHERE m.at >= $1) t"
+					" LEFT JOIN cdp.profile_alias a ON a.profile_id = t.profile_id ORDER BY 1",
+					1, types);
 	if (SPI_execute_plan(plan, args, NULL, read_only, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the log of merges");
-	for (uint64 i = 0; i < SPI_processed; i++)
+		elog(ERROR, "could not read who was touched");
+	ids = MemoryContextAllocHuge(caller, sizeof(int64) * Max(SPI_processed, 1));
+	*n = (int) SPI_processed;
+	for (int i = 0; i < *n; i++)
 	{
 		bool		isnull;
-		int			c = cdp_graph_customer(g, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
 
-		touched[g->customers[c].component] = true;
+		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
+	return ids;
 }
 
-/* customers of identifiers whose links were revoked since then */
+/* some customers: what would change; its rows (when wanted) and who is concerned */
 static void
-mark_revoked(const CdpGraph *g, TimestampTz since, bool read_only, bool *touched)
-{
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
-	int64	   *ids = palloc(sizeof(int64) * Max(g->nidentifiers, 1));
-	Datum		args[2];
-
-	for (int i = 0; i < g->nidentifiers; i++)
-		ids[i] = g->identifiers[i].id;
-	args[0] = cdp_id_array(ids, g->nidentifiers);
-	args[1] = TimestampTzGetDatum(since);
-	cdp_plan_generic(&plan,
-					 "SELECT DISTINCT i.profile_id FROM cdp.identity_link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_b"
-					 " WHERE l.identifier_b = ANY ($1) AND l.revoked_at >= $2",
-					 2, types);
-	if (SPI_execute_plan(plan, args, NULL, read_only, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read evidence");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		int			p = cdp_graph_profile(g, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
-
-		if (p >= 0)
-			touched[g->customers[g->profiles[p].customer].component] = true;
-	}
-	SPI_freetuptable(SPI_tuptable);
-}
-
-/* Forget the components to which nothing happened since then. */
-static void
-keep_touched(RecheckVerdict *v, TimestampTz since, bool read_only)
-{
-	CdpGraph   *g = v->g;
-	bool	   *touched = palloc0(sizeof(bool) * Max(g->ncustomers, 1));
-	bool		any = false;
-
-	for (int c = 0; c < g->ncustomers && !any; c++)
-		any = v->concerned[c];
-	if (!any)
-		return;
-	for (int i = 0; i < g->nidentifiers; i++)
-	{
-		GraphIdentifier *x = &g->identifiers[i];
-
-		if (x->first_seen >= since || x->last_seen >= since)
-			touched[g->customers[g->profiles[x->profile].customer].component] = true;
-	}
-	for (int i = 0; i < g->nlinks; i++)
-	{
-		if (g->links[i].linked_at >= since)
-			touched[g->customers[g->profiles[g->identifiers[g->links[i].a].profile].customer].component] = true;
-	}
-	mark_logged(g, since, read_only, touched);
-	mark_revoked(g, since, read_only, touched);
-	for (int c = 0; c < g->ncustomers; c++)
-		v->concerned[c] = v->concerned[c] && touched[g->customers[c].component];
-}
-
-/* one page: what would change; its rows (when wanted) and its customers */
-static void
-look_at(const CdpPage *page, const TimestampTz *since, Gathered *all, RecheckRows *rows, bool read_only)
+look_at(const int64 *customers, int n, Gathered *all, RecheckRows *rows, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	CdpGraph   *g = cdp_graph_load(page->customers, page->ncustomers, CDP_REACH_EVIDENCE, read_only);
+	CdpGraph   *g = cdp_graph_load(customers, n, CDP_REACH_EVIDENCE, read_only);
 	RecheckVerdict		v;
 	bool	   *skip;
 
 	MemoryContextSwitchTo(g->context);
 	cdp_replay(g);
 	cdp_compare(&v, g);
-	if (since != NULL)
-		keep_touched(&v, *since, read_only);
 	skip = palloc(sizeof(bool) * Max(g->ncustomers, 1));
 	MemoryContextSwitchTo(caller);
 	gather(all, g, &v, skip);
@@ -343,14 +391,23 @@ look_at(const CdpPage *page, const TimestampTz *since, Gathered *all, RecheckRow
 	cdp_graph_free(g);
 }
 
+/* the same for customers as they were a moment ago */
+static void
+look_at_profiles(const int64 *profiles, int n, Gathered *all, RecheckRows *rows, bool read_only)
+{
+	int			ncustomers;
+	int64	   *customers = customers_of(profiles, n, &ncustomers, read_only);
+
+	look_at(customers, ncustomers, all, rows, read_only);
+	pfree(customers);
+}
+
 /* cdp.recheck_identity(since, dry_run) -> setof (profile_id, customer_before, customer_after, reason) */
 Datum
 cdp_recheck_identity(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
-	TimestampTz since = PG_ARGISNULL(0) ? 0 : PG_GETARG_TIMESTAMPTZ(0);
-	const TimestampTz *from = PG_ARGISNULL(0) ? NULL : &since;
 	bool		dry_run = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
 	RecheckRows		rows = {NULL, 0, 0};
 	Gathered	all;
@@ -363,10 +420,21 @@ cdp_recheck_identity(PG_FUNCTION_ARGS)
 	else
 		cdp_begin_write(&verb, "recheck_identity");
 	start_gathering(&all);
-	while (cdp_read_page(&page, page.last, PAGE, false, dry_run) > 0)
+	if (PG_ARGISNULL(0))
 	{
-		look_at(&page, from, &all, dry_run ? &rows : NULL, dry_run);
-		pfree(page.customers);
+		while (cdp_read_page(&page, page.last, PAGE, false, dry_run) > 0)
+		{
+			look_at(page.customers, page.ncustomers, &all, dry_run ? &rows : NULL, dry_run);
+			pfree(page.customers);
+		}
+	}
+	else
+	{
+		int			n;
+		int64	   *touched = read_touched(PG_GETARG_TIMESTAMPTZ(0), &n, dry_run);
+
+		for (int from = 0; from < n; from += PAGE)
+			look_at_profiles(touched + from, Min(PAGE, n - from), &all, dry_run ? &rows : NULL, dry_run);
 	}
 	if (!dry_run)
 		apply_locked(all.ids, all.n, &rows);
@@ -388,19 +456,30 @@ cdp_recheck_identity(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* what was found without locks, done under them; answers the rows that changed */
+static int64
+apply_found(const Gathered *all)
+{
+	RecheckRows rows = {NULL, 0, 0};
+
+	apply_locked(all->ids, all->n, &rows);
+	return rows.n;
+}
+
 /*
- * cdp._recheck_step(after, batch, since, rebuild) -> (last, scanned, changed)
- * One batch of recheck_identities() or rebuild_aliases(); scanned 0: the end.
+ * cdp._recheck_step(after, batch, touched, rebuild) -> (last, scanned, changed)
+ * One batch of recheck_identities() or rebuild_aliases(): these customers,
+ * else the profiles after an id; scanned 0: the end.
  */
 Datum
 cdp_recheck_step(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	TimestampTz since = PG_ARGISNULL(2) ? 0 : PG_GETARG_TIMESTAMPTZ(2);
 	bool		rebuild = PG_GETARG_BOOL(3);
 	int64		changed = 0;
 	TupleDesc	desc;
 	CdpPage		page = {0};
+	Gathered	all;
 	CdpVerb		verb;
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
@@ -408,19 +487,29 @@ cdp_recheck_step(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	cdp_begin_write(&verb, rebuild ? "rebuild_aliases" : "recheck_identities");
-	if (cdp_read_page(&page, PG_GETARG_INT64(0), PG_GETARG_INT32(1), rebuild, false) > 0)
+	start_gathering(&all);
+	if (!PG_ARGISNULL(2))
+	{
+		ArrayType  *touched = PG_GETARG_ARRAYTYPE_P(2);
+
+		/* an array of ours: no nulls, one dimension */
+		page.scanned = ArrayGetNItems(ARR_NDIM(touched), ARR_DIMS(touched));
+		page.customers = (int64 *) ARR_DATA_PTR(touched);
+		if (page.scanned > 0)
+		{
+			page.last = page.customers[page.scanned - 1];
+			look_at_profiles(page.customers, page.scanned, &all, NULL, false);
+			changed = apply_found(&all);
+		}
+	}
+	else if (cdp_read_page(&page, PG_GETARG_INT64(0), PG_GETARG_INT32(1), rebuild, false) > 0)
 	{
 		if (rebuild)
 			changed = cdp_rebuild_page(&page);
 		else
 		{
-			RecheckRows		rows = {NULL, 0, 0};
-			Gathered	all;
-
-			start_gathering(&all);
-			look_at(&page, PG_ARGISNULL(2) ? NULL : &since, &all, NULL, false);
-			apply_locked(all.ids, all.n, &rows);
-			changed = rows.n;
+			look_at(page.customers, page.ncustomers, &all, NULL, false);
+			changed = apply_found(&all);
 		}
 	}
 	else if (rebuild)
@@ -431,4 +520,22 @@ cdp_recheck_step(PG_FUNCTION_ARGS)
 	values[1] = Int64GetDatum(page.scanned);
 	values[2] = Int64GetDatum(changed);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* cdp._recheck_touched(since) -> customers, ascending */
+Datum
+cdp_recheck_touched(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	CdpVerb		verb;
+	int64	   *ids;
+	int			n;
+	Datum		result;
+
+	cdp_begin_read(&verb);
+	ids = read_touched(PG_GETARG_TIMESTAMPTZ(0), &n, true);
+	MemoryContextSwitchTo(caller);
+	result = cdp_id_array(ids, n);
+	cdp_end(&verb);
+	PG_RETURN_DATUM(result);
 }

@@ -238,12 +238,13 @@ load_tombstone_rules(void)
 	static SPIPlanPtr plan = NULL;
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *salt;
+	uint64		epoch;
 	bool		isnull;
 
 	if (tombstones_epoch == cdp_rules_epoch)
 		return;
 	cdp_watch_rules(cdp_relation("identifier_tombstone"));
-	tombstones_epoch = cdp_rules_epoch;
+	epoch = cdp_rules_epoch;
 	if (SPI_execute_plan(cdp_plan(&plan,
 								  "SELECT EXISTS (SELECT FROM cdp.identifier_tombstone),"
 								  " (SELECT m.value FROM cdp.meta m WHERE m.key = 'tombstone_salt')", 0, NULL),
@@ -254,6 +255,8 @@ load_tombstone_rules(void)
 	if (tombstones_salt != NULL)
 		pfree(tombstones_salt);
 	tombstones_salt = MemoryContextStrdup(CacheMemoryContext, salt ? salt : "");
+	/* not earlier: whoever was interrupted here knows nothing */
+	tombstones_epoch = epoch;
 	SPI_freetuptable(SPI_tuptable);
 	MemoryContextSwitchTo(caller);
 }
@@ -294,6 +297,12 @@ cdp_is_tombstone(const char *kind, const char *value)
 	found = SPI_processed > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return found;
+}
+
+bool
+cdp_no_tombstones(void)
+{
+	return tombstones_epoch == cdp_rules_epoch && !tombstones_any;
 }
 
 /* cdp._tombstone_hash(kind text, value text) -> bytea, of a normalised value */

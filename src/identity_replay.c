@@ -20,11 +20,19 @@
  * the sets afterwards: a profile goes with the identifier by which it is
  * known (its home), an identifier of another set has to move.
  *
- * Tests: test/sql/identity_recheck.sql, test/pgtap/identity_recheck.sql.
+ * The bound on profiles must not ask how many there are: that depends on who
+ * arrived alone, and every split leaves one more.  It asks how many the
+ * evidence makes when it is heard in order of time, which is what identify()
+ * makes of it: an identifier brings a profile, but a weak one that was first
+ * seen beside an older one of its set shares that one's.
+ *
+ * Tests: test/sql/identity_recheck.sql, test/pgtap/identity_recheck.sql,
+ * test/pgtap/identity_recheck_size.sql.
  */
 #include "identity_graph.h"
 
 #include "miscadmin.h"
+#include "utils/float.h"
 #include "utils/memutils.h"
 
 bool
@@ -87,7 +95,9 @@ compare_links(const void *p, const void *q, void *arg)
 
 	COMPARE(l->overrides, m->overrides);
 	COMPARE(l->weighted, m->weighted);
-	COMPARE(m->weight, l->weight);
+	cmp = float8_cmp_internal(m->weight, l->weight);	/* knows where NaN stands */
+	if (cmp != 0)
+		return cmp;
 	COMPARE(g->kinds[g->identifiers[l->a].kind].priority, g->kinds[g->identifiers[m->a].kind].priority);
 	COMPARE(g->kinds[g->identifiers[l->b].kind].priority, g->kinds[g->identifiers[m->b].kind].priority);
 	COMPARE(l->occurred_at, m->occurred_at);
@@ -118,11 +128,24 @@ cdp_graph_set(CdpGraph *g, int i)
 	return i;
 }
 
+/* every identifier in a set of its own */
+void
+cdp_graph_part(CdpGraph *g)
+{
+	for (int i = 0; i < g->nidentifiers; i++)
+	{
+		g->identifiers[i].parent = g->identifiers[i].next = i;
+		g->identifiers[i].size = 1;
+	}
+}
+
 /* what a replay keeps per set, at the place of its representative */
 typedef struct Replay
 {
 	CdpGraph   *g;
-	int		   *profiles;		/* that have their home in it */
+	int		   *profiles;		/* that its evidence makes */
+	TimestampTz *born;			/* per identifier: first seen */
+	bool	   *guest;			/* ... in the profile of an older one of its set */
 	int		   *counts;			/* identifiers per limited kind without window */
 	int		   *slot;			/* of a kind in counts, -1: none */
 	int			nslots;
@@ -154,11 +177,41 @@ count_in_window(const CdpGraph *g, int set, int kind, TimestampTz at)
 	return n;
 }
 
+/* a sighting of both; what somebody or a match says makes no profile and shares none */
+static bool
+is_sighting(const GraphLink *l)
+{
+	return l->relation == 's' && !l->weighted && strcmp(l->rule, "manual") != 0 && strncmp(l->rule, "match:", 6) != 0;
+}
+
+/*
+ * The end of the link that came into the profile of the other, when both are
+ * of one set; -1: neither, or that is known.
+ */
+static int
+guest_of(const Replay *r, const GraphLink *l)
+{
+	const GraphIdentifier *identifiers = r->g->identifiers;
+	int			young = r->born[l->a] > r->born[l->b] ? l->a : l->b;	/* of one age: the weaker */
+
+	if (!is_sighting(l) || l->occurred_at > r->born[young] || r->guest[young] ||
+		r->g->kinds[identifiers[young].kind].own_profile || !identifiers[l->a].live || !identifiers[l->b].live)
+		return -1;
+	return young;
+}
+
+static bool
+is_stronger_kind(const GraphKind *a, const GraphKind *b)
+{
+	return a->priority != b->priority ? a->priority < b->priority : strcmp(a->name, b->name) < 0;
+}
+
 /* NULL: nothing is against it */
 static const char *
 forbids(Replay *r, int a, int b, const GraphLink *link, int *kind)
 {
 	CdpGraph   *g = r->g;
+	int			profiles = r->profiles[a] + r->profiles[b] - (guest_of(r, link) >= 0);
 	int			few = g->identifiers[a].size < g->identifiers[b].size ? a : b;
 
 	*kind = -1;
@@ -172,7 +225,8 @@ forbids(Replay *r, int a, int b, const GraphLink *link, int *kind)
 	}
 	if (link->overrides)
 		return NULL;
-	if (r->profiles[a] + r->profiles[b] > cdp_max_profiles_per_customer)
+	/* a side that brings no profile does not make it worse */
+	if (profiles > cdp_max_profiles_per_customer && profiles > Max(r->profiles[a], r->profiles[b]))
 		return "customer_too_large";
 	for (int k = 0; k < g->nkinds; k++)
 	{
@@ -191,20 +245,17 @@ forbids(Replay *r, int a, int b, const GraphLink *link, int *kind)
 			x = count_in_window(g, a, k, link->occurred_at);
 			y = x == 0 ? 0 : count_in_window(g, b, k, link->occurred_at);
 		}
-		/* a side that brings none of the kind does not make it worse */
-		if (x > 0 && y > 0 && x + y > g->kinds[k].max)
-		{
+		/* a side that brings none of the kind does not make it worse; kinds stand here in the order they were met */
+		if (x > 0 && y > 0 && x + y > g->kinds[k].max && (*kind < 0 || is_stronger_kind(&g->kinds[k], &g->kinds[*kind])))
 			*kind = k;
-			return "limit";
-		}
 	}
-	return NULL;
+	return *kind >= 0 ? "limit" : NULL;
 }
 
-static void
-join(Replay *r, int a, int b)
+/* make two sets one; answers the one that is gone, the other stands for both */
+int
+cdp_graph_unite(CdpGraph *g, int a, int b)
 {
-	CdpGraph   *g = r->g;
 	int			next;
 
 	if (g->identifiers[a].size < g->identifiers[b].size)
@@ -219,6 +270,19 @@ join(Replay *r, int a, int b)
 	next = g->identifiers[a].next;
 	g->identifiers[a].next = g->identifiers[b].next;
 	g->identifiers[b].next = next;
+	return b;
+}
+
+static void
+join(Replay *r, int a, int b)
+{
+	if (cdp_graph_unite(r->g, a, b) == a)
+	{
+		int			swap = a;
+
+		a = b;
+		b = swap;
+	}
 	r->profiles[a] += r->profiles[b];
 	for (int s = 0; s < r->nslots; s++)
 		r->counts[a * r->nslots + s] += r->counts[b * r->nslots + s];
@@ -259,30 +323,36 @@ start(Replay *r, CdpGraph *g)
 	for (int k = 0; k < g->nkinds; k++)
 		r->slot[k] = g->kinds[k].max > 0 && g->kinds[k].window == 0 ? r->nslots++ : -1;
 	r->profiles = palloc0(sizeof(int) * (Max(g->nidentifiers, 1)));
+	r->born = palloc(sizeof(TimestampTz) * (Max(g->nidentifiers, 1)));
+	r->guest = palloc0(sizeof(bool) * (Max(g->nidentifiers, 1)));
 	r->counts = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(int) * Max((Size) g->nidentifiers * r->nslots, 1),
 										   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	r->first_apart = palloc(sizeof(int) * (Max(g->nidentifiers, 1)));
 	r->last_apart = palloc(sizeof(int) * (Max(g->nidentifiers, 1)));
 	r->next_apart = palloc(sizeof(int) * (Max(g->nlinks, 1) * 2));
+	cdp_graph_part(g);
 	for (int i = 0; i < g->nidentifiers; i++)
 	{
 		GraphIdentifier *x = &g->identifiers[i];
 
-		x->parent = x->next = i;
-		x->size = 1;
 		r->first_apart[i] = -1;
+		r->born[i] = x->first_seen;
+		r->profiles[i] = x->live && !x->generic;
 		if (r->slot[x->kind] >= 0 && cdp_counts(g, x, 0))
 			r->counts[i * r->nslots + r->slot[x->kind]] = 1;
 	}
-	for (int p = 0; p < g->nprofiles; p++)
-	{
-		if (g->profiles[p].home >= 0)
-			r->profiles[g->profiles[p].home] = 1;
-	}
 	for (int i = 0; i < g->nlinks; i++)
 	{
-		if (g->links[i].relation == 'a')
+		const GraphLink *l = &g->links[i];
+
+		if (l->relation == 'a')
 			add_apart(r, i);
+		/* a sighting that was refused did not move first_seen of what may change hands */
+		if (is_sighting(l) && !g->identifiers[l->a].generic && !g->identifiers[l->b].generic)
+		{
+			r->born[l->a] = Min(r->born[l->a], l->occurred_at);
+			r->born[l->b] = Min(r->born[l->b], l->occurred_at);
+		}
 	}
 	/* history and what is generic stays with its profile, wherever that goes */
 	for (int i = 0; i < g->nidentifiers; i++)
@@ -338,7 +408,8 @@ cdp_replay(CdpGraph *g)
 	{
 		GraphLink  *l = &g->links[i];
 		int			a,
-					b;
+					b,
+					guest;
 
 		if ((i & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
@@ -347,8 +418,16 @@ cdp_replay(CdpGraph *g)
 		a = cdp_graph_set(g, l->a);
 		b = cdp_graph_set(g, l->b);
 		l->verdict = a == b ? NULL : forbids(&r, a, b, l, &l->verdict_kind);
-		if (a != b && l->verdict == NULL)
+		if (l->verdict != NULL)
+			continue;
+		if (a != b)
 			join(&r, a, b);
+		guest = guest_of(&r, l);
+		if (guest >= 0)
+		{
+			r.guest[guest] = true;
+			r.profiles[cdp_graph_set(g, guest)]--;
+		}
 	}
 	name_sets(g);
 	MemoryContextSwitchTo(caller);

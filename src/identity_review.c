@@ -13,6 +13,9 @@
  * privileges; everything after that is done as the owner of the tables.
  * Blocking rules are those of the row: what stands in fitted is numbers.
  *
+ * Only telling says what doing would: which merges a limit forbids is worked
+ * out in identity_review_foresee.c.
+ *
  * Clusters come from cdp.cluster_pairs(), which takes a query; its pairs lie
  * here, in edges, while the verb runs.
  *
@@ -526,6 +529,27 @@ write_zones(StoredModel *stored, Edges *edges)
 	MemoryContextSwitchTo(context);
 }
 
+/* what write_zones would find refused */
+static void
+foresee_refusals(Edges *edges)
+{
+	MatchMerge *merges = MemoryContextAllocHuge(CurrentMemoryContext, Max(edges->n, 1) * sizeof(MatchMerge));
+	int64		n = 0;
+
+	for (int64 i = 0; i < edges->n; i++)
+	{
+		if (strcmp(edges->edge[i].zone, "auto") == 0)
+			merges[n++] = (MatchMerge) {edges->edge[i].a, edges->edge[i].b, i, false};
+	}
+	match_foresee_refusals(merges, n);
+	for (int64 i = 0; i < n; i++)
+	{
+		if (merges[i].refused)
+			edges->edge[merges[i].ord].zone = "review";
+	}
+	pfree(merges);
+}
+
 /*
  * cdp.match_profiles(model text, auto_threshold float8, review_threshold float8, dry_run boolean)
  *	-> setof (left_id, right_id, probability, zone)
@@ -571,7 +595,9 @@ cdp_match_profiles(PG_FUNCTION_ARGS)
 	work = run_stored_model(stored);
 	edges = collect_edges(stored->model, work, auto_threshold, review_threshold);
 	set_zones(edges, auto_threshold, review_threshold);
-	if (!PG_GETARG_BOOL(3))
+	if (PG_GETARG_BOOL(3))
+		foresee_refusals(edges);
+	else
 		write_zones(stored, edges);
 	cdp_end(&verb);
 	MemoryContextSwitchTo(context);

@@ -4,11 +4,10 @@
  *
  * Page: doc/identity.md.  Tests: test/sql/identity.sql.
  */
-#include "identity.h"
+#include "identity_batch.h"
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "identity_kind.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -42,9 +41,13 @@ cdp_identify_sql(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg(SOURCE_TOO_LONG), errhint("Send a shorter one.")));
 
-	cdp_begin_write(&verb, "identify");
-	cdp_identify(&item, 1, true);
-	cdp_end(&verb);
+	cdp_check_write("identify");
+	if (!cdp_identify_known(&item))
+	{
+		cdp_begin_unchecked(&verb);
+		cdp_identify_batch(&item, 1, true);
+		cdp_end(&verb);
+	}
 	PG_RETURN_INT64(item.customer_id);
 }
 
@@ -156,6 +159,7 @@ cdp_identify_many(PG_FUNCTION_ARGS)
 	{
 		JsonbValue *v = getIthJsonbValueFromContainer(&items->root, i);
 
+		sightings[i].numbered = true;
 		if (v->type != jbvBinary)
 			bad_item(&sightings[i], "an item must be an object", "For example {\"identifiers\": {\"phone\": \"…\"}}.");
 		else
@@ -273,7 +277,7 @@ cdp_resolve(PG_FUNCTION_ARGS)
 	if (kind == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no kind of identifier \"%s\"", text_to_cstring(kindname)),
+				 errmsg("%s", cdp_unknown_kind(VARDATA_ANY(kindname), VARSIZE_ANY_EXHDR(kindname))),
 				 errhint("The kinds are %s.", cdp_list_kinds())));
 	value = cdp_normalize_value(kind, VARDATA_ANY(raw), VARSIZE_ANY_EXHDR(raw));
 	if (value != NULL)

@@ -50,6 +50,9 @@ static const CdpCustomersChanged handlers[] = {
 	cdp_tags_customers_changed,
 	cdp_tag_bits_customers_changed,
 	cdp_segments_customers_changed,
+#ifdef CDP_TEST_HANDLER
+	cdp_test_handler,
+#endif
 	NULL
 };
 

@@ -84,4 +84,9 @@ extern int	cdp_id_compare(const void *x, const void *y);
 pg_noreturn extern void cdp_refuse_null(const char *what);
 extern int64 cdp_id_arg(FunctionCallInfo fcinfo, int arg, const char *what);
 
+#ifdef CDP_TEST_HANDLER
+/* identity_step_test.c: one of those who hear that customers changed */
+extern void cdp_test_handler(int64 winner, int64 loser, const char *action);
+#endif
+
 #endif							/* CDP_IDENTITY_STEP_H */

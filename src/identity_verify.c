@@ -259,7 +259,7 @@ static const char *const checks[] = {
 	/* an index says so, too; it may have been dropped */
 	"SELECT 'live_value', format('identifiers %s have one value of kind %s', string_agg(i.identifier_id::text, ', ' ORDER BY i.identifier_id), i.kind)"
 	" FROM cdp.identifier i WHERE i.valid_to IS NULL GROUP BY i.kind, i.value HAVING count(*) > 1",
-	/* limits without window; those with one depend on when it was asked */
+	/* limits without window; for those with one see below */
 	"SELECT 'limit', format('customer %s has %s identifiers of kind %s, at most %s', x.customer_id, x.n, x.kind, x.max) FROM ("
 	" SELECT coalesce(a.customer_id, i.profile_id) AS customer_id, i.kind, k.max_per_customer AS max, count(*) AS n"
 	" FROM cdp.identifier_kind k JOIN cdp.identifier i ON i.kind = k.kind AND i.valid_to IS NULL AND i.generic_since IS NULL"
@@ -277,6 +277,158 @@ static const char *const checks[] = {
 	" WHERE l.relation = 'apart' AND l.revoked_at IS NULL"
 	"  AND coalesce(a.customer_id, i.profile_id) = coalesce(b.customer_id, j.profile_id)",
 };
+
+/*
+ * Limits with max_window.  One is asked when evidence joins two sides, and
+ * counts who was seen within the window before; later sightings may bring
+ * more together, and nobody did wrong.  What is kept is when each was seen
+ * first and last, so the question is whether the evidence can have made the
+ * customer: heard in order of time, counting only those who came within the
+ * window, for they were certainly seen; or in canonical order, as a re-check
+ * counts.  Where some evidence is left that neither way allows, the limit is
+ * broken.
+ */
+static int
+compare_times(const void *x, const void *y)
+{
+	const GraphLink *a = x;
+	const GraphLink *b = y;
+
+	if (a->occurred_at != b->occurred_at)
+		return a->occurred_at < b->occurred_at ? -1 : 1;
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+/* of a kind in a set, seen within the window before; certain: whatever came later */
+static int
+count_seen(const CdpGraph *g, int set, int kind, TimestampTz at, bool certain)
+{
+	int			n = 0;
+	int			i = set;
+
+	do
+	{
+		const GraphIdentifier *x = &g->identifiers[i];
+
+		n += x->kind == kind && cdp_counts(g, x, at) && (!certain || x->first_seen >= at - g->kinds[kind].window);
+		i = x->next;
+	} while (i != set);
+	return n;
+}
+
+/* kind of the limit with a window that joining two sets would break, -1: none */
+static int
+broken_window(const CdpGraph *g, int a, int b, TimestampTz at, bool certain)
+{
+	for (int k = 0; k < g->nkinds; k++)
+	{
+		int			x,
+					y;
+
+		if (g->kinds[k].max == 0 || g->kinds[k].window == 0)
+			continue;
+		x = count_seen(g, a, k, at, certain);
+		y = x == 0 ? 0 : count_seen(g, b, k, at, certain);
+		if (y > 0 && x + y > g->kinds[k].max)
+			return k;
+	}
+	return -1;
+}
+
+/* evidence that holds a suspect together; answers its customer, -1: it does not */
+static int
+holds_together(const CdpGraph *g, const GraphLink *l, const int *suspect)
+{
+	int			c = g->profiles[g->identifiers[l->a].profile].customer;
+
+	return l->relation == 's' && l->refusal == NULL && !g->identifiers[l->a].generic && !g->identifiers[l->b].generic &&
+		c == g->profiles[g->identifiers[l->b].profile].customer && suspect[c] >= 0 ? c : -1;
+}
+
+/* Hear the links as they are sorted; suspect: per customer a kind, afterwards the kind whose limit is broken, -1: none. */
+static void
+hear(CdpGraph *g, int *suspect, bool certain)
+{
+	int		   *left = palloc(sizeof(int) * g->ncustomers);
+	int		   *broken = palloc(sizeof(int) * Max(g->nlinks, 1));
+
+	for (int c = 0; c < g->ncustomers; c++)
+		left[c] = -1;
+	cdp_graph_part(g);
+	/* as in a replay: history and what is generic stays with its profile */
+	for (int i = 0; i < g->nidentifiers; i++)
+	{
+		GraphIdentifier *x = &g->identifiers[i];
+		int			home = g->profiles[x->profile].home;
+
+		if (home != i && (!x->live || x->generic))
+			(void) cdp_graph_unite(g, cdp_graph_set(g, home), i);
+	}
+	for (int i = 0; i < g->nlinks; i++)
+	{
+		const GraphLink *l = &g->links[i];
+		int			a = cdp_graph_set(g, l->a);
+		int			b = cdp_graph_set(g, l->b);
+
+		broken[i] = -1;
+		if (a == b || holds_together(g, l, suspect) < 0)
+			continue;
+		broken[i] = broken_window(g, a, b, l->occurred_at, certain);
+		if (broken[i] < 0)
+			(void) cdp_graph_unite(g, a, b);
+	}
+	for (int i = 0; i < g->nlinks; i++)
+	{
+		if (broken[i] >= 0 && cdp_graph_set(g, g->links[i].a) != cdp_graph_set(g, g->links[i].b))
+			left[g->profiles[g->identifiers[g->links[i].a].profile].customer] = broken[i];
+	}
+	memcpy(suspect, left, sizeof(int) * g->ncustomers);
+	pfree(left);
+	pfree(broken);
+}
+
+/* Per customer the kind whose limit within a window is broken, -1: none; NULL: nobody's is. */
+static int *
+broken_windows(CdpGraph *g)
+{
+	int		   *suspect = palloc(sizeof(int) * Max(g->ncustomers, 1));
+	int		   *n = palloc(sizeof(int) * Max(g->ncustomers, 1));
+	bool		any = false;
+
+	for (int c = 0; c < g->ncustomers; c++)
+		suspect[c] = -1;
+	for (int k = 0; k < g->nkinds; k++)
+	{
+		if (g->kinds[k].max == 0 || g->kinds[k].window == 0)
+			continue;
+		memset(n, 0, sizeof(int) * g->ncustomers);
+		for (int i = 0; i < g->nidentifiers; i++)
+		{
+			const GraphIdentifier *x = &g->identifiers[i];
+			int			c = g->profiles[x->profile].customer;
+
+			if (x->kind == k && x->live && !x->generic && ++n[c] > g->kinds[k].max)
+			{
+				suspect[c] = k;
+				any = true;
+			}
+		}
+	}
+	if (!any)
+		return NULL;
+	/* an operator who overrides limits is right */
+	for (int i = 0; i < g->nlinks; i++)
+	{
+		if (g->links[i].overrides && g->links[i].refusal == NULL)
+			suspect[g->profiles[g->identifiers[g->links[i].a].profile].customer] = -1;
+	}
+	if (g->nlinks > 1)
+		qsort(g->links, g->nlinks, sizeof(GraphLink), compare_times);
+	hear(g, suspect, true);
+	cdp_sort_links(g);
+	hear(g, suspect, false);
+	return suspect;
+}
 
 static void
 put_row(ReturnSetInfo *rsinfo, MemoryContext caller, const char *check, const char *detail)
@@ -316,7 +468,14 @@ cdp_verify_identity(PG_FUNCTION_ARGS)
 	while (cdp_read_page(&page, after, PAGE, true, true) > 0)
 	{
 		CdpGraph   *g = cdp_graph_load(page.customers, page.ncustomers, CDP_REACH_FOLLOWED, true);
+		int		   *broken = broken_windows(g);
 
+		for (int c = 0; broken != NULL && c < g->ncustomers; c++)
+		{
+			if (broken[c] >= 0 && g->customers[c].id > after && g->customers[c].id <= page.last)
+				put_row(rsinfo, caller, "limit", psprintf("customer " INT64_FORMAT " has identifiers of kind %s that were too many within its window, at most %d",
+														  g->customers[c].id, g->kinds[broken[c]].name, g->kinds[broken[c]].max));
+		}
 		closure(g);
 		for (int p = 0; p < g->nprofiles; p++)
 		{

@@ -10,6 +10,7 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -17,7 +18,6 @@
 #include "executor/executor.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -43,15 +43,15 @@ cdp_probe_open_range(const char *table, const char *index, int nkeys)
 	CdpProbe   *p = palloc(sizeof(CdpProbe));
 	Oid			relid = cdp_relation(table);
 	Oid			indexid = cdp_relation(index);
-	bool		found = OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
-		OidIsValid(indexid) && get_rel_relkind(indexid) == RELKIND_INDEX;
+	bool		found = OidIsValid(relid) && OidIsValid(indexid);
 
 	/* their owner may have put anything there */
 	if (found)
 	{
-		p->table = table_open(relid, AccessShareLock);
-		p->index = index_open(indexid, AccessShareLock);
-		found = p->index->rd_index->indrelid == relid;
+		p->table = relation_open(relid, AccessShareLock);
+		p->index = relation_open(indexid, AccessShareLock);
+		found = p->table->rd_rel->relkind == RELKIND_RELATION &&
+			p->index->rd_rel->relkind == RELKIND_INDEX && p->index->rd_index->indrelid == relid;
 	}
 	if (!found)
 		ereport(ERROR,
@@ -68,14 +68,20 @@ cdp_probe_open_range(const char *table, const char *index, int nkeys)
 int
 cdp_probe_column(CdpProbe *p, const char *name)
 {
-	AttrNumber	attno = get_attnum(RelationGetRelid(p->table), name);
+	TupleDesc	desc = RelationGetDescr(p->table);
 
-	if (attno == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("column %s of table cdp.%s is missing", name, RelationGetRelationName(p->table)),
-				 errhint("CALL cdp.migrate(); repairs what is missing.")));
-	return attno;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
+			return att->attnum;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("column %s of table cdp.%s is missing", name, RelationGetRelationName(p->table)),
+			 errhint("CALL cdp.migrate(); repairs what is missing.")));
+	return InvalidAttrNumber;
 }
 
 static TupleTableSlot *
@@ -200,8 +206,9 @@ cdp_probe_close(CdpProbe *p)
 		table_index_fetch_end(p->fetch);
 	index_endscan(p->scan);
 	ExecDropSingleTupleTableSlot(p->slot);
-	index_close(p->index, AccessShareLock);
-	table_close(p->table, AccessShareLock);
+	/* the locks stay to the end of the transaction, as with any query */
+	relation_close(p->index, NoLock);
+	relation_close(p->table, NoLock);
 	pfree(p);
 }
 

@@ -32,6 +32,7 @@
 
 PG_FUNCTION_INFO_V1(cdp_profile_changed);
 PG_FUNCTION_INFO_V1(cdp_rebuild_everyone);
+PG_FUNCTION_INFO_V1(cdp_everyone_is_sound);
 
 static void
 append_range(int64 first, int64 last, bool added)
@@ -465,4 +466,20 @@ cdp_tag_verify_everyone(TagReport report, void *arg)
 		report(arg, "everyone: a customer is missing", NULL, 0, id);
 	cdp_tag_read_close(r);
 	close_customers(&c);
+}
+
+static void
+count_problem(void *arg, const char *problem, const char *key, int len, int64 customer_id)
+{
+	(*(int64 *) arg)++;
+}
+
+/* cdp._everyone_is_sound() -> boolean: also while the tables are being migrated */
+Datum
+cdp_everyone_is_sound(PG_FUNCTION_ARGS)
+{
+	int64		problems = 0;
+
+	cdp_tag_verify_everyone(count_problem, &problems);
+	PG_RETURN_BOOL(problems == 0);
 }

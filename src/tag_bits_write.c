@@ -106,94 +106,6 @@ struct TagWriter
 	Size		ops_room;
 };
 
-/* ------------------------------------------------------------------ facts */
-
-/* keys of a set at a moment, sorted */
-typedef struct TagFact
-{
-	const char *bytes;
-	int			len;
-	double		value;			/* of numbers and dates */
-} TagFact;
-
-typedef struct TagFacts
-{
-	TagFact    *list;
-	int			n;
-} TagFacts;
-
-static int
-compare_facts(const void *x, const void *y)
-{
-	const TagFact *a = x;
-	const TagFact *b = y;
-	int			cmp = memcmp(a->bytes, b->bytes, Min(a->len, b->len));
-
-	return cmp != 0 ? cmp : a->len - b->len;
-}
-
-static void
-put_fact(TagFacts *facts, char kind, const TagEntry *entry, int name_len)
-{
-	TagFact    *fact = &facts->list[facts->n++];
-	char	   *key = palloc(1 + name_len + (kind == TAG_KEY_VALUE ? 1 + entry->value.text_len : 0));
-
-	fact->len = cdp_tag_key(key, kind, entry->name, name_len, entry->value.text, entry->value.text_len);
-	fact->bytes = key;
-	fact->value = kind == TAG_KEY_NUMBER ? entry->value.number : kind == TAG_KEY_DATE ? (double) entry->value.date : 0;
-}
-
-/*
- * Keys of what has not ended, sorted, each once.  They are those of tag.h, but
- * for one thing: name.* is true of the name itself too, and most names have
- * nothing below them, so their bitmaps would all be kept twice.  A bitmap of
- * kind p is of what lies strictly below, and the plan of name.* asks for both.
- */
-static void
-list_facts(TagFacts *facts, const TagSet *set, TimestampTz at)
-{
-	int			room = 0;
-	int			kept = 0;
-	TagEntry	entry;
-
-	memset(facts, 0, sizeof(TagFacts));
-	if (set == NULL || set->count == 0)
-		return;
-	for (TagCursor c = {0}; cdp_tagset_next(set, &c, &entry);)
-	{
-		room += 3;
-		for (int i = 0; i < entry.name_len; i++)
-			room += entry.name[i] == '.';
-	}
-	facts->list = palloc(sizeof(TagFact) * room);
-	for (TagCursor c = {0}; cdp_tagset_next(set, &c, &entry);)
-	{
-		if (entry.valid_until <= at)
-			continue;
-		put_fact(facts, TAG_KEY_NAME, &entry, entry.name_len);
-		for (int i = 0; i < entry.name_len; i++)
-		{
-			if (entry.name[i] == '.')
-				put_fact(facts, TAG_KEY_BELOW, &entry, i);
-		}
-		if (entry.value.type == TAG_TEXT)
-		{
-			put_fact(facts, TAG_KEY_VALUE, &entry, entry.name_len);
-			put_fact(facts, TAG_KEY_TEXT, &entry, entry.name_len);
-		}
-		else if (entry.value.type != TAG_NONE)
-			put_fact(facts, entry.value.type == TAG_NUMBER ? TAG_KEY_NUMBER : TAG_KEY_DATE, &entry, entry.name_len);
-	}
-	if (facts->n > 1)
-		qsort(facts->list, facts->n, sizeof(TagFact), compare_facts);
-	for (int i = 0; i < facts->n; i++)
-	{
-		if (kept == 0 || compare_facts(&facts->list[kept - 1], &facts->list[i]) != 0)
-			facts->list[kept++] = facts->list[i];
-	}
-	facts->n = kept;
-}
-
 /* --------------------------------------------------------------- gathering */
 
 TagWriter *
@@ -270,25 +182,18 @@ add_op(TagWriter *w, int64 customer_id, const TagFact *fact, bool added)
 	op->added = added;
 }
 
-static void
-diff_lists(TagWriter *w, int64 customer_id, const TagFact *old, int nold, const TagFact *new, int nnew)
+typedef struct Gathering
 {
-	int			i = 0;
-	int			j = 0;
+	TagWriter  *writer;
+	int64		customer_id;
+} Gathering;
 
-	while (i < nold || j < nnew)
-	{
-		int			cmp = i == nold ? 1 : j == nnew ? -1 : compare_facts(&old[i], &new[j]);
+static void
+gather(void *arg, const TagFact *fact, bool added)
+{
+	Gathering  *g = arg;
 
-		if (cmp < 0)
-			add_op(w, customer_id, &old[i], false);
-		else if (cmp > 0 || old[i].value != new[j].value)
-			add_op(w, customer_id, &new[j], true);
-		if (cmp <= 0)
-			i++;
-		if (cmp >= 0)
-			j++;
-	}
+	add_op(g->writer, g->customer_id, fact, added);
 }
 
 void
@@ -296,12 +201,9 @@ cdp_tag_writer_diff(TagWriter *w, int64 customer_id, const TagSet *old, Timestam
 					const TagSet *new, TimestampTz new_at)
 {
 	MemoryContext caller = MemoryContextSwitchTo(w->customer);
-	TagFacts	before;
-	TagFacts	after;
+	Gathering	g = {w, customer_id};
 
-	list_facts(&before, old, old_at);
-	list_facts(&after, new, new_at);
-	diff_lists(w, customer_id, before.list, before.n, after.list, after.n);
+	cdp_tag_facts_diff(old, old_at, new, new_at, gather, &g);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(w->customer);
 }

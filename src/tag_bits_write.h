@@ -26,6 +26,18 @@ extern Size cdp_tag_writer_size(const TagWriter *writer);
 /* write all that waits; each chunk of a key at most once under one snapshot */
 extern void cdp_tag_writer_flush(TagWriter *writer);
 
+/* keys of a customer that come or go (tag_bits_facts.c); what it allocates is left to the current context */
+typedef struct TagFact
+{
+	const char *bytes;
+	int			len;
+	double		value;			/* of numbers and dates */
+} TagFact;
+
+typedef void (*TagFactChange) (void *arg, const TagFact *fact, bool added);
+extern void cdp_tag_facts_diff(const TagSet *old, TimestampTz old_at, const TagSet *new, TimestampTz new_at,
+							   TagFactChange change, void *arg);
+
 /* a key's id, given out when it has none and make is true; 0: none */
 extern int32 cdp_tag_key_id(const char *key, int len, bool make);
 

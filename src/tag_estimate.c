@@ -21,6 +21,7 @@
  * SQL: sql/tag_estimate.sql.  Page: doc/tag_gin.md.  Tests:
  * test/sql/tag_estimate.sql.
  */
+#include "tag_bits.h"
 #include "tag_customer.h"
 #include "tag_query.h"
 
@@ -33,12 +34,14 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/selfuncs.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(cdp_tagset_typanalyze);
 PG_FUNCTION_INFO_V1(cdp_tagset_sel);
@@ -429,6 +432,7 @@ cdp_tagset_typanalyze(PG_FUNCTION_ARGS)
 typedef struct Estimate
 {
 	const TagQuery *query;
+	double		customers;		/* rows of cdp.profile_tag that have tags; 0: it is another table */
 	bool		has_keys;
 	AttStatsSlot keys;
 	bool		has_numbers;
@@ -477,9 +481,18 @@ key_frequency(const Estimate *e, char kind, const TagNode *term, const char *tex
 	int			len = cdp_tag_key(key, kind, name, term->name_len, text, text_len);
 	double		f;
 
+	f = e->has_keys ? find_frequency(e, key, len) : -1;
+	/* the merge counts a name and what is below it apart; who has both the sample knows better */
+	if (e->customers > 0 && (kind != TAG_KEY_BELOW || f < 0))
+	{
+		double		members;
+
+		/* a key that the last merge did not meet is in the sample, or it is rare */
+		if (cdp_tag_key_members(key, len, &members))
+			return Min(1, members / e->customers);
+	}
 	if (!e->has_keys)
 		return DEFAULT_TAG_SEL;
-	f = find_frequency(e, key, len);
 	/* nothing is below the name, then its own key says the same */
 	if (f < 0 && kind == TAG_KEY_BELOW)
 	{
@@ -684,7 +697,7 @@ node_selectivity(const Estimate *e, uint32 i)
 
 /* part of the rows of a column that answer a query */
 static double
-query_selectivity(VariableStatData *vardata, Oid operator, const TagQuery *query)
+query_selectivity(PlannerInfo *root, VariableStatData *vardata, Oid operator, const TagQuery *query)
 {
 	Estimate	e;
 	double		nulls = 0;
@@ -704,6 +717,9 @@ query_selectivity(VariableStatData *vardata, Oid operator, const TagQuery *query
 			e.numbers.valuetype == BYTEAOID && e.bounds.valuetype == FLOAT8OID &&
 			e.numbers.nnumbers == 2 * e.numbers.nvalues && e.bounds.nvalues == BOUNDS * e.numbers.nvalues;
 	}
+	if (vardata->rel != NULL && vardata->rel->rtekind == RTE_RELATION && vardata->acl_ok && ActiveSnapshotSet() &&
+		planner_rt_fetch(vardata->rel->relid, root)->relid == cdp_relation("profile_tag"))
+		e.customers = vardata->rel->tuples * (1 - nulls);
 	result = node_selectivity(&e, 0) * (1 - nulls);
 	free_attstatsslot(&e.keys);
 	free_attstatsslot(&e.numbers);
@@ -741,7 +757,7 @@ cdp_tagset_sel(PG_FUNCTION_ARGS)
 	if (IsA(other, Const) && ((Const *) other)->constisnull)
 		result = 0;
 	else if (IsA(other, Const) && is_tagset(operator, varonleft))
-		result = query_selectivity(&vardata, operator, DatumGetTagQuery(((Const *) other)->constvalue));
+		result = query_selectivity(root, &vardata, operator, DatumGetTagQuery(((Const *) other)->constvalue));
 	ReleaseVariableStats(vardata);
 	PG_RETURN_FLOAT8(result);
 }

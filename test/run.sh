@@ -29,11 +29,11 @@ passed=0 failed=0 summary=
 trap 'cluster_stop "$CDP_STAGE"' EXIT
 
 case $mode in
-plain)	CDP_CFLAGS="-DUSE_ASSERT_CHECKING ${CDP_CFLAGS:-}" ;;
+plain)	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -DCDP_TEST_HANDLER ${CDP_CFLAGS:-}" ;;
 coverage)
-	CDP_CFLAGS="--coverage -O0" CDP_LDFLAGS=--coverage ;;
+	CDP_CFLAGS="--coverage -O0 -DCDP_TEST_HANDLER" CDP_LDFLAGS=--coverage ;;
 valgrind)
-	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -O1 -fno-omit-frame-pointer" ;;
+	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -DCDP_TEST_HANDLER -O1 -fno-omit-frame-pointer" ;;
 *)	echo "CDP_MODE is plain, coverage or valgrind" >&2; exit 2 ;;
 esac
 # a benchmark measures what a user runs: no assertions, and commits that are written as his are

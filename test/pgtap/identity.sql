@@ -2,7 +2,7 @@
 -- and they are the connected components of what was seen together.
 \set seed `echo ${CDP_SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d " ")}`
 BEGIN;
-SELECT plan(6);
+SELECT plan(7);
 SELECT diag('identity: seed ' || :'seed');
 SELECT setseed(:seed::float8 / 65536) \g /dev/null
 SET LOCAL client_min_messages = warning;
@@ -51,5 +51,13 @@ SELECT set_eq('SELECT * FROM pg_temp.partition(''8'')', 'SELECT * FROM label', '
 SELECT set_eq('SELECT * FROM pg_temp.partition(''9'')', 'SELECT * FROM label', 'so does the stream backwards');
 SELECT is_empty('SELECT a.* FROM cdp.profile_alias a JOIN cdp.profile_alias b ON b.profile_id = a.customer_id', 'aliases have depth one');
 SELECT is_empty('SELECT customer_id FROM cdp.profile_alias WHERE customer_id > profile_id', 'the oldest id of a customer is its id');
+-- \d+ of what identity keeps reads as a reference
+SELECT is_empty($$
+	SELECT a.attrelid::regclass, a.attname FROM pg_attribute a
+	WHERE a.attrelid = ANY ('{cdp.identifier_kind,cdp.profile,cdp.identifier,cdp.profile_alias,cdp.identity_link,cdp.merge_log,cdp.merge_refusal,
+			cdp.identifier_tombstone,cdp.profile_trait,cdp.survivorship,cdp.trait_definition,cdp.trait_reject,cdp.customer,cdp.identity_audit,
+			cdp.match_model,cdp.match_candidate,cdp.match_queue}'::regclass[])
+	  AND a.attnum > 0 AND NOT a.attisdropped AND col_description(a.attrelid, a.attnum) IS NULL
+$$, 'every column of identity has a comment');
 SELECT * FROM finish();
 ROLLBACK;

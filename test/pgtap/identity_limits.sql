@@ -58,7 +58,7 @@ SELECT ok(count(*) > 0, '... generic values') FROM pg_temp.refused('one') WHERE 
 SELECT ok(count(*) > 0, '... and recycled ones') FROM pg_temp.ident('one') WHERE closed IS NOT NULL;
 SELECT is_empty($$
 	SELECT cdp.customer_id(i.profile_id), i.kind FROM cdp.identifier i JOIN cdp.identifier_kind k USING (kind)
-	WHERE i.valid_to IS NULL AND k.max_window IS NULL GROUP BY 1, 2, k.max_per_customer HAVING count(*) > k.max_per_customer $$, 'no limit is broken');
+	WHERE i.valid_to IS NULL AND i.generic_since IS NULL AND k.max_window IS NULL GROUP BY 1, 2, k.max_per_customer HAVING count(*) > k.max_per_customer $$, 'no limit is broken');
 SELECT is_empty($$
 	SELECT l.link_id FROM cdp.identity_link l JOIN cdp.identifier a ON a.identifier_id = l.identifier_a JOIN cdp.identifier b ON b.identifier_id = l.identifier_b
 	WHERE l.relation = 'same' AND l.revoked_at IS NULL AND l.refusal IS NULL AND cdp.customer_id(a.profile_id) <> cdp.customer_id(b.profile_id) $$,

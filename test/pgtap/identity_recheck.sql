@@ -2,7 +2,7 @@
 -- came in and wherever its identifiers sat; it predicts itself, converges, and goes back with the rules.
 \set seed `echo ${CDP_SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d " ")}`
 BEGIN;
-SELECT plan(17);
+SELECT plan(22);
 SELECT diag('identity_recheck: seed ' || :'seed');
 SELECT setseed(:seed::float8 / 65536) \g /dev/null
 SET LOCAL client_min_messages = warning;
@@ -94,6 +94,8 @@ END $$;
 -- n: a table keeps no order
 CREATE TEMP TABLE predicted AS SELECT * FROM cdp.recheck_identity() WITH ORDINALITY r(profile_id, customer_before, customer_after, reason, n);
 SELECT ok((SELECT count(*) > 20 FROM predicted), 'the evidence changes something');
+SELECT results_eq('SELECT * FROM cdp.recheck_identity(''-infinity'')', 'SELECT profile_id, customer_before, customer_after, reason FROM predicted ORDER BY n', 'what was touched ever is all');
+SELECT is_empty('SELECT * FROM cdp.recheck_identity(''infinity'')', '… and nothing after all times');
 SELECT results_eq('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'SELECT profile_id, customer_before, customer_after, reason FROM predicted ORDER BY n', 'a dry run predicts the real one, row by row');
 SELECT is_empty('SELECT * FROM cdp.recheck_identity(dry_run => false)', 'a second one has nothing to do');
 SELECT set_eq('SELECT * FROM pg_temp.partition(''A'')', 'SELECT * FROM pg_temp.replay()', 'the partition is that of a plain replay');
@@ -148,5 +150,24 @@ SELECT count(*) FROM cdp.recheck_identity(dry_run => false) \g /dev/null
 SELECT set_eq('SELECT * FROM pg_temp.partition(''D'')', 'SELECT * FROM pg_temp.partition(''C'')', 'a stream in any order ends in one partition');
 SELECT set_eq('SELECT * FROM pg_temp.partition(''E'')', 'SELECT * FROM pg_temp.partition(''C'')', '… in batches, too');
 SELECT is_empty('SELECT check_name, detail FROM cdp.verify_identity() UNION ALL SELECT ''recheck'', r::text FROM cdp.recheck_identity() r', '… sound, and with nothing left to do');
+
+-- since: what the evidence of those who were touched reaches
+SET LOCAL cdp.now = '2100-01-01 00:00:00+00';
+SELECT count(cdp.identify(jsonb_build_object('t_member', 'F' || i, 't_phone', 'F' || i % 200), occurred_at => '2026-01-01Z')) FROM generate_series(1, 400) i \g /dev/null
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind IN ('t_member', 't_phone', 't_mail');
+SET LOCAL cdp.now = '2100-02-01 00:00:00+00';
+SELECT count(cdp.identify(pg_temp.as_seen(seen, 'D'), occurred_at => '2100-01-15Z')) FROM sighting WHERE i = 100 \g /dev/null
+SELECT cdp.detach_identifier('t_member', 'F7', 'test') AS detached \gset
+SELECT cdp.unmerge_customer(cdp.resolve('t_member', 'F8'), 'test') AS parted \gset
+CREATE TEMP TABLE place AS SELECT * FROM cdp.connected_components($$
+	SELECT l.identifier_a, l.identifier_b FROM cdp.identity_link l WHERE l.relation = 'same' AND l.revoked_at IS NULL
+	UNION ALL SELECT i.identifier_id, - cdp.customer_id(i.profile_id) FROM cdp.identifier i$$);
+CREATE TEMP TABLE since AS SELECT * FROM cdp.recheck_identity('2100-01-10Z');
+CREATE TEMP TABLE every AS SELECT * FROM cdp.recheck_identity();
+SELECT set_eq('SELECT * FROM since', $$SELECT e.* FROM every e JOIN place p ON p.node = - e.customer_before WHERE p.component IN (SELECT q.component FROM place q
+	JOIN cdp.identifier i ON q.node = - cdp.customer_id(i.profile_id)
+	WHERE i.value IN ('F7', 'F8') OR i.last_seen > '2100-01-10Z')$$, 'since: the components that were touched');
+SELECT cmp_ok((SELECT count(*) FROM since), '>', 0::bigint, '… they are some');
+SELECT cmp_ok((SELECT count(*) FROM since), '<', (SELECT count(*) / 5 FROM every), '… of many');
 SELECT * FROM finish();
 ROLLBACK;

@@ -141,6 +141,39 @@ UPDATE cdp.source SET select_list = replace(select_list, 'shop.who()', '''evil''
 INSERT INTO shop.mine VALUES (102, 7, '2024-01-01 00:00+08', 21);
 SELECT sqlstate, error, hint FROM cdp.source_queue;
 SELECT cdp.detach_source('shop.mine');
+-- a table that was dropped and made anew: it has no triggers, and the back-fill says so, in whatever shape it is
+CREATE TABLE shop.again (id int PRIMARY KEY, phone text, mail text);
+INSERT INTO shop.again VALUES (1, '13800138000', 'a@example.com');
+SELECT cdp.attach_source('shop.again', 'customer', '{"identifiers": {"phone": "phone", "email": "mail"}}');
+DROP TABLE shop.again;
+CREATE TABLE shop.again (id int PRIMARY KEY, phone text, mail text);
+INSERT INTO shop.again VALUES (2, '13800138002', 'b@example.com');
+SELECT source, state FROM cdp.source_status;
+CALL cdp.backfill_source('shop.again');
+\echo :LAST_ERROR_SQLSTATE
+SELECT cdp.attach_source('shop.again', 'customer', '{"identifiers": {"phone": "phone", "email": "mail"}}');
+SELECT source, state FROM cdp.source_status;
+CALL cdp.backfill_source('shop.again');
+DROP TABLE shop.again;
+CREATE TABLE shop.again (id int PRIMARY KEY, phone text);
+CALL cdp.backfill_source('shop.again');
+-- with its triggers back, but without a column of the mapping
+CALL cdp.migrate();
+INSERT INTO shop.again VALUES (3, '13800138003');
+SELECT sqlstate, error, hint FROM cdp.source_queue WHERE row_image ->> 'id' = '3';
+CALL cdp.backfill_source('shop.again');
+\echo :LAST_ERROR_SQLSTATE
+SELECT cdp.detach_source('shop.again');
+SELECT cdp.attach_source('shop.again', 'customer', '{"identifiers": {"phone": "phone"}}');
+SELECT cdp.detach_source('shop.again');
+-- the first rows that a session brings, many and half of them bad: each reaches the queue with its reason
+SELECT cdp.attach_source('shop.again', 'customer', '{"identifiers": {"phone": "phone"}}');
+\c -
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+INSERT INTO shop.again SELECT 10 + g, CASE WHEN g % 2 = 0 THEN 'no phone ' || g ELSE '1380013' || lpad(g::text, 4, '0') END FROM generate_series(1, 3000) g;
+SELECT q.sqlstate, q.error, count(DISTINCT row_image ->> 'id'), min(row_image ->> 'phone') FROM cdp.source_queue q JOIN cdp.source s USING (source_id) WHERE s.table_name = 'again' GROUP BY 1, 2;
+SELECT cdp.detach_source('shop.again');
 SELECT cdp.revoke_access('operator', 'cdp_t_owner'), cdp.revoke_access('operator', 'cdp_t_other');
 DROP SCHEMA shop CASCADE;
 DROP ROLE cdp_t_owner, cdp_t_clerk, cdp_t_other;

@@ -72,7 +72,11 @@ INSERT INTO cdp.profile (profile_id, traits) SELECT 1000000 + g, jsonb_build_obj
 ANALYZE cdp.identifier, cdp.profile;
 EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.identifier i WHERE i.valid_to IS NULL AND i.kind = 'phone' AND reverse(i.value) LIKE '4321%';
 EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.identifier i WHERE i.valid_to IS NULL AND i.value = ANY ('{a,b}');
-EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.profile p WHERE p.traits ? 'name' AND lower(p.traits ->> 'name') LIKE '王%';
+EXPLAIN (COSTS OFF) SELECT 1 FROM cdp.profile p WHERE p.traits ? 'name' AND left(lower(p.traits ->> 'name'), 100) LIKE '王%';
+-- a name is whatever somebody calls one: longer than an index can hold
+SELECT cdp.identify('{"member_id": "long"}', jsonb_build_object('name', 'Long ' || (SELECT string_agg(md5(g::text), '') FROM generate_series(1, 600) g))) IS NOT NULL AS taken;
+SELECT count(*), max(length(name)) FROM cdp.search_customers('long c4ca4238a0b923820dcc509a6f75849bc8');
+SELECT count(*) FROM cdp.search_customers((SELECT traits ->> 'name' FROM cdp.customer WHERE customer_id = cdp.resolve('member_id', 'long')));
 -- the timeline of many profiles, window by window, is the timeline
 INSERT INTO cdp.event (profile_id, name, occurred_at) SELECT 2000000 + g % 40, 'E' || g, cdp.now() + interval '3 days' - g * g * interval '13 minutes' FROM generate_series(1, 400) g;
 SELECT count(*) AS same, bool_and(w.got = w.want) AS all_same FROM (

@@ -170,3 +170,34 @@ SELECT cdp.identify('{"member_id": "q-1", "device_id": "qev-1"}', occurred_at =>
 SELECT cdp.identify('{"member_id": "q-2", "phone": "13800001234"}', occurred_at => '2026-01-09Z') = cdp.resolve('member_id', 'q-2') AS a_new_phone;
 SELECT seq_tup_read + idx_tup_fetch - :before < 100 AS only_theirs FROM pg_stat_xact_user_tables WHERE relname = 'identifier';
 ROLLBACK;
+
+-- who has too many since a limit was lowered is no worse for somebody who joins with none; with one more he is refused
+BEGIN;
+SELECT cdp.identify('{"member_id": "w-1", "phone": ["13800005001", "13800005002", "13800005003"]}') AS many \gset
+SELECT cdp.identify('{"email": "w@example.com"}') AS none, cdp.identify('{"customer_no": "w-2", "phone": "13800005004"}') AS one \gset
+UPDATE cdp.identifier_kind SET max_per_customer = 2 WHERE kind = 'phone';
+SELECT max(refusal_id) AS last FROM cdp.merge_refusal \gset
+SELECT cdp.identify('{"member_id": "w-1", "email": "w@example.com"}') = :many AS himself;
+SELECT cdp.customer_id(:none) = :many AS joined;
+SELECT allowed FROM cdp.preview_merge(:many, :one);
+SELECT cdp.identify('{"member_id": "w-1", "customer_no": "w-2"}') = :one AS the_other;
+SELECT cdp.identify('{"member_id": "w-1", "phone": "13800005005"}') = :many AS himself;
+SELECT cdp.customer_id(:one) = :many AS joined, cdp.resolve('phone', '13800005005') = :many AS one_more;
+SELECT reason, kind, times FROM cdp.merge_refusal WHERE refusal_id > :last ORDER BY refusal_id;
+ROLLBACK;
+
+-- a value that turned generic is nobody's: it takes no place in the limit of who has it, one by one or in one batch
+BEGIN;
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind IN ('member_id', 'phone');
+SET LOCAL cdp.generic_after = 2;
+SELECT count(cdp.identify(jsonb_build_object('member_id', 'y-' || g, 'phone', '13800006000'))) FROM generate_series(1, 5) g;
+SELECT cdp.identify('{"member_id": "y-1", "phone": "13800006001"}') \g /dev/null
+SELECT cdp.resolve('phone', '13800006000') = cdp.resolve('member_id', 'y-1') AS still_his, cdp.resolve('phone', '13800006001') = cdp.resolve('member_id', 'y-1') AS his_too;
+SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', i) ORDER BY n) FROM (
+	SELECT g AS n, jsonb_build_object('member_id', 'z-' || g, 'phone', '13800007000') AS i FROM generate_series(1, 5) g
+	UNION ALL SELECT 6, '{"member_id": "z-1", "phone": "13800007001"}') x));
+SELECT cdp.resolve('phone', '13800007000') = cdp.resolve('member_id', 'z-1') AS still_his, cdp.resolve('phone', '13800007001') = cdp.resolve('member_id', 'z-1') AS his_too;
+SELECT cdp.identify('{"member_id": "z-1", "phone": "13800007002"}') \g /dev/null
+SELECT cdp.resolve('phone', '13800007002') = cdp.resolve('member_id', 'z-1') AS a_third_is;
+SELECT * FROM cdp.recheck_identity() WHERE profile_id >= cdp.resolve('member_id', 'y-1');
+ROLLBACK;

@@ -119,7 +119,7 @@ SELECT pg_temp.fitted(options => '{"sample": 1000, "seed": 42}') = :'fitted' AS 
 SELECT * FROM cdp.count_block_pairs('SELECT * FROM match_shop.many', ARRAY['l.name = r.name', 'l.name = r.name -- again', 'l.code = r.code', 'l.name = r.name AND l.code = r.code', 'l.born = r.born OR l.code = r.code', 'l.id = r.id']);
 SELECT count(*), count(*) FILTER (WHERE l.name = r.name OR l.code = r.code OR l.born = r.born) AS expected FROM match_shop.many l JOIN match_shop.many r ON l.id < r.id AND (l.name = r.name OR l.code = r.code OR l.born = r.born);
 -- of two records l is the one with the smaller id
-SELECT * FROM cdp.count_block_pairs('SELECT i AS id, i AS v FROM generate_series(1, 10) i', ARRAY['l.v = r.v - 1', 'l.v - 1 = r.v', 'l.id > 8 AND r.id > 0', 'l.id <> r.id', 'l.id IS NULL AND r.id IS NULL', 'l.id + r.id = NULL']);
+SELECT * FROM cdp.count_block_pairs('SELECT i AS id, i AS v FROM generate_series(1, 10) i', ARRAY['l.v = r.v - 1', 'l.v - 1 = r.v', 'l.id > 8 AND l.v <> r.v', 'l.id <> r.id', 'l.id + r.id = NULL']);
 -- across sources: left is the source that sorts first, and an id may stand in both
 SELECT * FROM cdp.count_block_pairs('SELECT * FROM (VALUES (1, ''b'', 7), (2, ''b'', 7), (1, ''a'', 7), (3, ''a'', 8), (5, ''c'', 7)) v(id, source, x)', ARRAY['l.x = r.x', 'l.x + r.x > 0'], '{"link_only": true}');
 SELECT left_id, right_id FROM cdp.score_pairs('SELECT * FROM (VALUES (1, ''b'', 7), (2, ''b'', 7), (9, ''a'', 7), (3, ''a'', 8)) v(id, source, x)',

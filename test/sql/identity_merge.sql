@@ -103,3 +103,13 @@ SELECT * FROM cdp.verify_identity();
 RESET ROLE;
 SELECT cdp.revoke_access('reader', 'regress_cdp_reader');
 DROP ROLE regress_cdp_reader;
+-- of several limits the strongest kind comes first, in whatever order the rows were written
+BEGIN;
+UPDATE cdp.identifier_kind SET max_per_customer = 1 WHERE kind IN ('email', 'phone', 'device_id');
+SELECT cdp.identify('{"device_id": "d-1"}') AS a, cdp.identify('{"email": "b@example.com"}') AS b \gset
+SELECT cdp.identify('{"device_id": "d-1", "email": "a@example.com"}'), cdp.identify('{"device_id": "d-1", "phone": "13800000011"}'),
+	cdp.identify('{"email": "b@example.com", "phone": "13800000012"}'), cdp.identify('{"email": "b@example.com", "device_id": "d-2"}') \g /dev/null
+SELECT jsonb_path_query_array(violations, '$[*].kind') FROM cdp.preview_merge(:a, :b);
+SELECT jsonb_path_query_array(violations, '$[*].kind') FROM cdp.preview_merge(:b, :a);
+SELECT cdp.merge_customers(:b, :a, 'test');
+ROLLBACK;

@@ -34,6 +34,10 @@ CDP_MODULES = \
 	tag_estimate \
 	tag_customer \
 	tag_bits \
+	segment \
+	segment_sets \
+	segment_lookalike \
+	tag_rule \
 	identity_360 \
 	core_demo
 

@@ -3,7 +3,8 @@
  *	  Ids out of and into an audience: rows, samples, arrays.
  *
  * Rows are handed out as a whole (materialize mode): in memory up to
- * work_mem, on disk beyond.  A row per call costs three times as much.
+ * work_mem, on disk beyond.  In FROM the executor would store them anyway,
+ * and spends more on a call and a tuple per row.
  *
  * A sample is the n ids with the smallest mix(id, seed), a mixing of bits
  * that maps no two ids to the same number.  So it needs no memory per id, the

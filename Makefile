@@ -34,6 +34,9 @@ CDP_MODULES = \
 	tag_estimate \
 	tag_customer \
 	tag_bits \
+	segment \
+	segment_sets \
+	tag_rule \
 	identity_360 \
 	core_demo
 

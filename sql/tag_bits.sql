@@ -128,6 +128,7 @@ BEGIN
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._rebuild_everyone();
+	PERFORM cdp._restore_segments();
 	PERFORM cdp._set_horizon('infinity');
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

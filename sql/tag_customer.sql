@@ -69,7 +69,6 @@ COMMENT ON FUNCTION cdp._check_tag() IS 'internal: trigger on cdp.tag, refuses w
 ('function', 'add_tag', 'EXECUTE', '{application,operator}'),
 ('function', 'remove_tag', 'EXECUTE', '{application,operator}'),
 ('function', 'add_tag_many', 'EXECUTE', '{application,operator}'),
-('function', 'define_tag', 'EXECUTE', '{operator}'),
 ('function', 'drop_tag', 'EXECUTE', '{operator}'),
 ('function', '_check_tag_name', 'EXECUTE', '{operator}'),
 ('table', 'tag', 'SELECT', '{reader,application}'),
@@ -91,7 +90,10 @@ PERFORM cdp._ensure_table('tag', $t$ (
 	emits_events boolean NOT NULL DEFAULT false,
 	member_count bigint,
 	refreshed_at timestamptz,
-	last_error   text
+	last_error   text,
+	rule_path    text,
+	rule_tags    text[],
+	rule_segments text[]
 ) $t$);
 COMMENT ON TABLE cdp.tag IS 'What is known of each tag. A tag that is used without a row is declared by the next CALL cdp.merge_tags(). Rows are written with cdp.define_tag() or by hand.';
 COMMENT ON COLUMN cdp.tag.name IS 'levels joined by dots, as it is, without quotes';
@@ -103,6 +105,9 @@ COMMENT ON COLUMN cdp.tag.owner IS 'who wrote the rule: it runs with the rights 
 COMMENT ON COLUMN cdp.tag.emits_events IS 'whether Tag Added, Tag Removed and Tag Expired are written to the event log';
 COMMENT ON COLUMN cdp.tag.member_count IS 'customers who had it at the last merge of changes';
 COMMENT ON COLUMN cdp.tag.refreshed_at IS 'when the rule ran last';
+COMMENT ON COLUMN cdp.tag.rule_path IS 'search_path under which the rule was written, and finds its names';
+COMMENT ON COLUMN cdp.tag.rule_tags IS 'tags that a rule which is a tagquery asks for; they are refreshed before';
+COMMENT ON COLUMN cdp.tag.rule_segments IS 'segments that the rule asks for';
 COMMENT ON COLUMN cdp.tag.last_error IS 'why the rule failed the last time; NULL: it did not';
 CREATE OR REPLACE TRIGGER tag_check BEFORE INSERT OR UPDATE ON cdp.tag
 	FOR EACH ROW EXECUTE FUNCTION cdp._check_tag();
@@ -163,37 +168,23 @@ CREATE OR REPLACE VIEW cdp.customer_tag AS
 	WHERE NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = p.profile_id);
 COMMENT ON VIEW cdp.customer_tag IS 'Every customer and the tags he has: customer_id (One ID), tags (entries that have expired included; @@ looks at the clock), '''' where none.';
 
-CREATE OR REPLACE FUNCTION cdp.define_tag(name text, kind text DEFAULT 'fact', value_type text DEFAULT 'none', default_ttl interval DEFAULT NULL,
-	rule text DEFAULT NULL, owner text DEFAULT NULL, description text DEFAULT NULL, emits_events boolean DEFAULT false) RETURNS void
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM cdp._require_version();
-	IF name IS NULL THEN
-		RAISE EXCEPTION 'name must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'A tag is known by its name, for example region.华东.';
-	END IF;
-	IF owner IS NOT NULL AND owner <> current_user THEN
-		RAISE EXCEPTION 'a rule belongs to the role that writes it' USING ERRCODE = 'insufficient_privilege',
-			HINT = 'Leave owner out, or SET ROLE to that role first.';
-	END IF;
-	INSERT INTO cdp.tag AS t (name, kind, value_type, default_ttl, rule, description, emits_events)
-	VALUES (define_tag.name, define_tag.kind, define_tag.value_type, define_tag.default_ttl, define_tag.rule, define_tag.description,
-		coalesce(define_tag.emits_events, false))
-	ON CONFLICT ON CONSTRAINT tag_pkey DO UPDATE SET kind = excluded.kind, value_type = excluded.value_type, default_ttl = excluded.default_ttl,
-		rule = excluded.rule, owner = CASE WHEN excluded.rule IS DISTINCT FROM t.rule THEN excluded.owner ELSE t.owner END,
-		description = excluded.description, emits_events = excluded.emits_events;
-END $$;
-COMMENT ON FUNCTION cdp.define_tag(text, text, text, interval, text, text, text, boolean) IS 'Says what a tag is; again with the same name: says it anew. name: as it is, without quotes. kind: fact, behaviour, consumption, predictive. value_type: none, number, date, text; new entries must be of it, entries that are there stay. default_ttl: how long an entry without valid_until lasts; NULL: for ever. rule: tagquery or SELECT that says who has it; NULL: nobody but who calls add_tag(). owner: the current role, which a rule runs as. emits_events: whether Tag Added, Tag Removed and Tag Expired are written. Errors: 22004 NULL name, 22023 a name that is none, unknown kind or value_type, default_ttl that is not positive, 42501 another''s role as owner, and those of a rule.';
-
 CREATE OR REPLACE FUNCTION cdp.drop_tag(name text) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	n bigint;
+	n   bigint;
+	who text;
 BEGIN
 	PERFORM cdp._require_version();
 	IF name IS NULL THEN
 		RAISE EXCEPTION 'name must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'Tags are listed in cdp.tag.';
+	END IF;
+	SELECT string_agg(format('%s %s', w.what, w.name), ', ' ORDER BY w.what, w.name) INTO who FROM (
+		SELECT 'segment' AS what, s.name FROM cdp.segment s WHERE drop_tag.name = ANY (s.asks_tags)
+		UNION ALL SELECT 'rule of tag', t.name FROM cdp.tag t WHERE drop_tag.name = ANY (t.rule_tags)) w;
+	IF who IS NOT NULL THEN
+		RAISE EXCEPTION 'tag "%" is asked for by others', name USING ERRCODE = 'dependent_objects_still_exist',
+			DETAIL = format('These ask for it: %s.', who), HINT = 'Define them without it first.';
 	END IF;
 	DELETE FROM cdp.tag t WHERE t.name = drop_tag.name;
 	IF NOT FOUND AND NOT EXISTS (SELECT FROM cdp.profile_tag t WHERE (t.tags OPERATOR(cdp.-) ARRAY[drop_tag.name]) OPERATOR(cdp.<>) t.tags) THEN

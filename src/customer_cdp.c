@@ -27,5 +27,6 @@ _PG_init(void)
 	cdp_event_log_init();
 	cdp_identity_match_init();
 	cdp_identity_components_init();
+	cdp_segment_init();
 	MarkGUCPrefixReserved("cdp");
 }

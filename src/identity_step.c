@@ -26,6 +26,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "event.h"
+#include "segment.h"
 #include "tag_bits.h"
 #include "tag_customer.h"
 #include "utils/array.h"
@@ -48,6 +49,7 @@ typedef void (*CdpCustomersChanged) (int64 winner, int64 loser, const char *acti
 static const CdpCustomersChanged handlers[] = {
 	cdp_tags_customers_changed,
 	cdp_tag_bits_customers_changed,
+	cdp_segments_customers_changed,
 #ifdef CDP_TEST_HANDLER
 	cdp_test_handler,
 #endif

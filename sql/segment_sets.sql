@@ -62,7 +62,9 @@ CREATE OR REPLACE FUNCTION cdp._check_segment_names(names text[], most int) RETU
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF names IS NULL OR array_position(names, NULL) IS NOT NULL THEN
+	IF array_ndims(names) > 1 THEN
+		RAISE EXCEPTION 'names must be a plain list' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example ''{vip, "big spenders"}''.';
+	ELSIF names IS NULL OR array_position(names, NULL) IS NOT NULL THEN
 		RAISE EXCEPTION 'names must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'SELECT name FROM cdp.segment lists the segments.';
 	ELSIF cardinality(names) > most THEN
 		RAISE EXCEPTION '% names are more than %', cardinality(names), most USING ERRCODE = 'program_limit_exceeded', HINT = 'Ask for fewer at a time.';

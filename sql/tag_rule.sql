@@ -106,7 +106,7 @@ BEGIN
 	IF to_regclass('cdp.tag') IS NULL THEN
 		RETURN;
 	END IF;
-	RETURN QUERY SELECT 'tag_rules', count(*) FILTER (WHERE t.last_error IS NOT NULL) = 0,
+	RETURN QUERY SELECT 'rules_of_tags', count(*) FILTER (WHERE t.last_error IS NOT NULL) = 0,
 		format('%s rules, %s with an error%s', count(*), count(*) FILTER (WHERE t.last_error IS NOT NULL),
 			coalesce(': ' || string_agg(t.name, ', ' ORDER BY t.name) FILTER (WHERE t.last_error IS NOT NULL), ''))
 	FROM cdp.tag t WHERE t.rule IS NOT NULL;

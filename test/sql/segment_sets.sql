@@ -24,6 +24,7 @@ SELECT * FROM cdp.segment_overlap(NULL);
 SELECT * FROM cdp.segment_overlap('{two,NULL}');
 SELECT * FROM cdp.segment_overlap('{two,nix}');
 SELECT * FROM cdp.segment_venn('{two,two}');
+SELECT * FROM cdp.segment_venn('{{two},{three}}');
 SELECT * FROM cdp.segment_venn('{a,b,c,d,e,f,g,h,i}');
 -- over time
 SELECT cdp.define_segment('vip', 'vip');

@@ -54,7 +54,7 @@ UPDATE cdp.tag SET name = 'cost' WHERE name = 'spend';
 INSERT INTO cdp.tag (name) VALUES ('a.*');
 SELECT name, kind, value_type, default_ttl, rule, owner = current_user AS mine, description, emits_events FROM cdp.tag ORDER BY name;
 -- a tag of a rule is its rule's
-UPDATE cdp.tag SET rule = 'spend > 10' WHERE name = 'card';
+UPDATE cdp.tag SET rule = 'SELECT 1::bigint AS customer_id, ''1''::text AS value' WHERE name = 'card';
 SELECT cdp.add_tag(1, 'card', '1');
 SELECT cdp.remove_tag(1, 'card');
 UPDATE cdp.profile_tag SET tags = ''; -- nor by hand, and nothing else is lost

@@ -91,7 +91,7 @@ CALL cdp.refresh_tags();
 SELECT name, last_error, refreshed_at FROM cdp.tag WHERE rule IS NOT NULL ORDER BY name;
 SELECT customer_id, cdp.tag_date(tags, 'since') FROM cdp.customer_tag WHERE customer_id = 1;
 CALL cdp.refresh_tags('spend');
-SELECT * FROM cdp.health() WHERE check_name = 'tag_rules';
+SELECT * FROM cdp.health() WHERE check_name = 'rules_of_tags';
 DELETE FROM shop.spend WHERE amount = 'NaN';
 ALTER TABLE shop.spend RENAME COLUMN since_when TO since;
 CALL cdp.refresh_tags();

@@ -36,6 +36,7 @@ CDP_MODULES = \
 	tag_bits \
 	segment \
 	segment_sets \
+	segment_lookalike \
 	tag_rule \
 	identity_360 \
 	core_demo

@@ -86,6 +86,9 @@ CREATE OR REPLACE FUNCTION cdp.audience_from_roaring64(b bytea) RETURNS cdp.audi
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'cdp_audience_from_roaring64';
 COMMENT ON FUNCTION cdp.audience_from_roaring64(bytea) IS 'The audience of bytes in the portable 64-bit Roaring format. b::cdp.audience reads the 32-bit format. NULL for NULL. Errors: 22P03 when the bytes are not sound in every respect, 22003 for ids of 2^63 and more.';
 
+CREATE OR REPLACE FUNCTION cdp._audience_check(a cdp.audience) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'cdp_audience_check_sql';
+COMMENT ON FUNCTION cdp._audience_check(cdp.audience) IS 'internal: NULL when the bytes of an audience are sound, otherwise what is wrong with them; for tests and for values that a damaged disk gave back';
 CREATE OR REPLACE FUNCTION cdp._audience_add(state cdp.audience, id bigint) RETURNS cdp.audience
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_audience_add';
 COMMENT ON FUNCTION cdp._audience_add(cdp.audience, bigint) IS 'internal: an id into the state of cdp.audience_agg, in place; 22003 for a negative id';

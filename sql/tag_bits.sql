@@ -124,6 +124,7 @@ AS $$
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
+	PERFORM cdp._lock_tags();
 	PERFORM cdp._restore_tags();
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -134,7 +135,7 @@ BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	CALL cdp.merge_tags();
 END $$;
-COMMENT ON PROCEDURE cdp.rebuild_tags() IS 'Makes cdp.profile_tag what the newest rows of cdp.tag_history say, and the bitmaps what the rows say: after damage, after DROP EXTENSION … CASCADE, or when the clock cdp.now was ahead during a merge. No event, no history. Counts are exact meanwhile, from the rows. Stopped, CALL cdp.merge_tags() goes on. Commits. Errors: 42501.';
+COMMENT ON PROCEDURE cdp.rebuild_tags() IS 'Makes cdp.profile_tag what the newest rows of cdp.tag_history say, and the bitmaps what the rows say: after damage, after DROP EXTENSION … CASCADE, or when the clock cdp.now was ahead during a merge. No event, no history. Writers of tags wait while the rows are compared with the history; counts are exact all the time, from the rows. Stopped, CALL cdp.merge_tags() goes on. Commits. Errors: 42501.';
 
 CREATE OR REPLACE PROCEDURE cdp.prune_tags(keep interval DEFAULT '30 days') LANGUAGE plpgsql
 AS $$
@@ -203,6 +204,7 @@ COMMENT ON FUNCTION cdp._health_tag_bits() IS 'internal: rows of tag_bits in cdp
 ('function', '_rebuild_everyone', 'EXECUTE', '{operator}'),
 ('function', '_everyone_is_sound', 'EXECUTE', '{operator}'),
 ('function', '_restore_tags', 'EXECUTE', '{operator}'),
+('function', '_lock_tags', 'EXECUTE', '{operator}'),
 ('function', '_empty_bits', 'EXECUTE', '{operator}'),
 ('function', '_set_horizon', 'EXECUTE', '{operator}'),
 ('function', '_declare_tags', 'EXECUTE', '{operator}'),
@@ -310,6 +312,15 @@ INSERT INTO cdp.job (job, command, schedule, description) VALUES
 	ON CONFLICT (job) DO NOTHING;
 
 -- @view
+CREATE OR REPLACE FUNCTION cdp._lock_tags() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+-- who locks rows of it has to be done, too: a merge of customers that is half-way through would be undone
+BEGIN
+	LOCK TABLE cdp.profile_tag IN EXCLUSIVE MODE;
+END $$;
+COMMENT ON FUNCTION cdp._lock_tags() IS 'internal: nobody but this transaction writes tags until it ends; they may be read';
+
 CREATE OR REPLACE FUNCTION cdp._empty_bits() RETURNS timestamptz
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -371,8 +382,8 @@ COMMENT ON FUNCTION cdp._prune_tags(interval, bigint, int) IS 'internal: one bat
 
 CREATE OR REPLACE FUNCTION cdp._tag_backlog(OUT changes bigint, OUT at timestamptz)
 	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT (SELECT count(*) FROM (SELECT FROM cdp.tag_change LIMIT 100000) c), h.at FROM cdp.tag_horizon h $$;
-COMMENT ON FUNCTION cdp._tag_backlog() IS 'internal: changes that wait to be merged, counted up to 100,000, and as of when the bitmaps are';
+AS $$ SELECT (SELECT count(*) FROM (SELECT FROM cdp.tag_change UNION ALL SELECT FROM cdp.tag_everyone LIMIT 100000) c), h.at FROM cdp.tag_horizon h $$;
+COMMENT ON FUNCTION cdp._tag_backlog() IS 'internal: changes of tags and of customers that wait to be merged, counted up to 100,000, and as of when the bitmaps are';
 
 CREATE OR REPLACE FUNCTION cdp.verify_tags() RETURNS TABLE (problem text, tag text, customer_id bigint)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

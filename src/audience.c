@@ -29,6 +29,7 @@ PG_FUNCTION_INFO_V1(cdp_audience_in);
 PG_FUNCTION_INFO_V1(cdp_audience_out);
 PG_FUNCTION_INFO_V1(cdp_audience_recv);
 PG_FUNCTION_INFO_V1(cdp_audience_send);
+PG_FUNCTION_INFO_V1(cdp_audience_check_sql);
 PG_FUNCTION_INFO_V1(cdp_audience_eq);
 PG_FUNCTION_INFO_V1(cdp_audience_ne);
 PG_FUNCTION_INFO_V1(cdp_audience_hash);
@@ -134,6 +135,17 @@ cdp_audience_check(const CdpAudience *a)
 	if (count != a->count)
 		return "The number of ids is another than it says.";
 	return NULL;
+}
+
+/* cdp._audience_check(a) */
+Datum
+cdp_audience_check_sql(PG_FUNCTION_ARGS)
+{
+	const char *why = cdp_audience_check(cdp_audience_get(PG_GETARG_DATUM(0)));
+
+	if (why == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(why));
 }
 
 /*
@@ -533,13 +545,12 @@ Datum
 cdp_audience_recv(PG_FUNCTION_ARGS)
 {
 	StringInfo	buf = (StringInfo) PG_GETARG_POINTER(0);
-	int			version = pq_getmsgbyte(buf);
-	int			size = buf->len - buf->cursor;
+	int			size = buf->len - buf->cursor - 1;
 
-	if (version != BINARY_VERSION)
+	if (size < 0 || pq_getmsgbyte(buf) != BINARY_VERSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-				 errmsg("binary form of an audience with unknown version %d", version),
+				 errmsg("binary form of an audience without a version that is known"),
 				 errhint("It is a byte 1, then the portable 64-bit Roaring format.")));
 	PG_RETURN_POINTER(cdp_audience_read64((const uint8 *) pq_getmsgbytes(buf, size), size));
 }

@@ -616,28 +616,32 @@ cdp_customers_among(const CdpAudience *ids, CdpAudience **gone)
 	CdpAudience *strays = cdp_audience_without(ids, everyone);
 	CdpAudienceState *mapped = cdp_audience_state_new(CurrentMemoryContext);
 	CdpAudienceState *nobody = cdp_audience_state_new(CurrentMemoryContext);
+	CdpProbe   *probe;
+	AttrNumber	column;
+	CdpAudienceWalk w;
+	int64		id;
 
-	if (strays->count > 0)
+	if (strays->count == 0)
 	{
-		CdpProbe   *probe = cdp_probe_open("profile_alias", "profile_alias_pkey");
-		AttrNumber	column = cdp_probe_column(probe, "customer_id");
-		CdpAudienceWalk w;
-		int64		id;
-
-		cdp_audience_walk_begin(&w, strays);
-		while (cdp_audience_walk_next(&w, &id))
-		{
-			TupleTableSlot *slot = cdp_probe_int8(probe, id);
-			bool		isnull;
-			int64		customer = slot == NULL ? 0 : DatumGetInt64(slot_getattr(slot, column, &isnull));
-
-			if (customer != 0 && cdp_audience_has(everyone, customer))
-				cdp_audience_state_add(mapped, customer);
-			else
-				cdp_audience_state_add(nobody, id);
-		}
-		cdp_probe_close(probe);
+		if (gone != NULL)
+			*gone = cdp_audience_state_value(nobody);
+		return unconstify(CdpAudience *, ids);
 	}
+	probe = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	column = cdp_probe_column(probe, "customer_id");
+	cdp_audience_walk_begin(&w, strays);
+	while (cdp_audience_walk_next(&w, &id))
+	{
+		TupleTableSlot *slot = cdp_probe_int8(probe, id);
+		bool		isnull;
+		int64		customer = slot == NULL ? 0 : DatumGetInt64(slot_getattr(slot, column, &isnull));
+
+		if (customer != 0 && cdp_audience_has(everyone, customer))
+			cdp_audience_state_add(mapped, customer);
+		else
+			cdp_audience_state_add(nobody, id);
+	}
+	cdp_probe_close(probe);
 	if (gone != NULL)
 		*gone = cdp_audience_state_value(nobody);
 	return combine(cdp_audience_or, cdp_audience_both(ids, everyone), cdp_audience_state_value(mapped));

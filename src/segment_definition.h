@@ -62,8 +62,8 @@ extern CdpAudience *cdp_everyone(void);
 
 /*
  * Who of these is a customer, under his One ID: ids of merged profiles are
- * mapped.  Those that belong to nobody are answered in gone, when it is not
- * NULL.  As of the active snapshot.
+ * mapped; ids itself where all are.  Those that belong to nobody are answered
+ * in gone, when it is not NULL.  As of the active snapshot.
  */
 extern CdpAudience *cdp_customers_among(const CdpAudience *ids, CdpAudience **gone);
 

@@ -402,7 +402,7 @@ write_ended(Batch *b, TimestampTz now)
 	cdp_rows_publish(b->ended);
 	cdp_plan_generic(&plan,
 					 "INSERT INTO cdp.tag_history (profile_id, tag, change, valid_until, changed_at)"
-					 " SELECT p.profile_id, x.tag, 'expired', x.at, $1 FROM ended x"
+					 " SELECT DISTINCT p.profile_id, x.tag, 'expired', x.at, $1::timestamptz FROM ended x"
 					 " CROSS JOIN LATERAL (SELECT x.customer_id AS profile_id"
 					 "   UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = x.customer_id) f"
 					 " JOIN cdp.profile_tag p ON p.profile_id = f.profile_id"

@@ -1,6 +1,6 @@
 -- cdp.audience against bigint[] and the set operators of SQL, over random sets of every density; samples; round trips.
 BEGIN;
-SELECT plan(27);
+SELECT plan(28);
 \getenv seed CDP_SEED
 \if :{?seed}
 \else
@@ -45,6 +45,7 @@ UPDATE p SET b = j::audience;
 SELECT cmp_ok((SELECT count(*) FROM p WHERE pg_temp.common(i, j) <> '{}' AND i <> j), '>', 10::bigint, 'there are pairs that overlap');
 
 SELECT is_empty('SELECT n FROM s WHERE a::bigint[] <> ids', 'array to audience to array: sorted, each id once');
+SELECT is_empty('SELECT n FROM s WHERE _audience_check(a) IS NOT NULL UNION ALL SELECT n FROM p WHERE _audience_check(a & b) IS NOT NULL OR _audience_check(a # b) IS NOT NULL', 'bytes are sound and in their one form');
 SELECT is_empty('SELECT n FROM s WHERE audience_count(a) <> cardinality(ids)', 'audience_count');
 SELECT is_empty('SELECT n FROM s WHERE ARRAY(SELECT audience_ids(a)) <> ids', 'audience_ids, ascending');
 SELECT is_empty('SELECT n FROM s WHERE (SELECT audience_agg(i) FROM (SELECT i FROM unnest(raw) i ORDER BY random()) x) <> a', 'audience_agg, in any order');

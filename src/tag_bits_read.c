@@ -58,12 +58,11 @@ struct CdpTagReader
 	TagJudge	judge;
 	TagPlan   **plans;
 	bool	   *inverted;
-	bool		needs_everyone;
 
 	/* bitmaps */
 	TagPlanKeys keys;
-	int			everyone_key;
 	CdpProbe   *bits;
+	int			everyone_key;
 	AttrNumber	bits_column;
 	BitsEntry  *entries;
 	uint32		nentries;
@@ -81,17 +80,18 @@ struct CdpTagReader
 	int			patch_pos;
 
 	/* or rows instead */
-	bool		by_rows;
 	TagRows		rows;
 	uint64	   *row_words;		/* TAG_CHUNK_WORDS for each query */
 
-	bool		begun;
 	int64		chunk;
 	uint64	   *everyone_words;
-	bool		everyone_ready;
 	uint64	   *result;
 	uint64	  **buffers;		/* by depth */
 	int			depth;
+	bool		begun;
+	bool		by_rows;
+	bool		needs_everyone;
+	bool		everyone_ready;
 };
 
 void

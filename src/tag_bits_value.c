@@ -52,8 +52,9 @@ static const double powers[MAX_SCALE + 1] = {
 static void
 put64(uint8 *p, uint64 v)
 {
-	v = cdp_le64(v);
-	memcpy(p, &v, sizeof(v));
+	uint64		bytes = cdp_le64(v);
+
+	memcpy(p, &bytes, sizeof(bytes));
 }
 
 static double

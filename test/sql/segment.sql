@@ -58,6 +58,12 @@ SELECT cdp.define_segment('x..y', 'vip');
 SELECT cdp.define_segment('x', 'vip', holdout_percent => 101);
 SELECT cdp.define_segment('x', 'vip', refresh_every => '0');
 SELECT cdp.define_segment('x', 'vip', snapshots_kept => -1);
+-- planning evaluates what is immutable, and nothing of it can write or stay
+CREATE FUNCTION shop.helper() RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO shop.fans VALUES (1); END $$;
+CREATE FUNCTION shop.sly() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM shop.helper(); RETURN 1; END $$;
+SELECT shop.state($s$SELECT cdp.define_segment('x', 'SELECT shop.sly() AS customer_id')$s$);
+CREATE OR REPLACE FUNCTION shop.helper() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('role', 'none', false); END $$;
+SELECT shop.state($s$SELECT cdp.define_segment('x', 'SELECT shop.sly() AS customer_id')$s$);
 -- a circle has a path
 SELECT cdp.define_segment('fans', 'segment(a)');
 SELECT cdp.define_segment('c', 'segment(c)');

@@ -195,6 +195,7 @@ BEGIN
 	IF name IS NULL THEN
 		RAISE EXCEPTION 'name must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'Tags are listed in cdp.tag.';
 	END IF;
+	PERFORM cdp._check_tag_name(name);
 	DELETE FROM cdp.tag t WHERE t.name = drop_tag.name;
 	IF NOT FOUND AND NOT EXISTS (SELECT FROM cdp.profile_tag t WHERE (t.tags OPERATOR(cdp.-) ARRAY[drop_tag.name]) OPERATOR(cdp.<>) t.tags) THEN
 		RAISE EXCEPTION 'there is no tag "%"', name USING ERRCODE = 'undefined_object', HINT = 'Tags are listed in cdp.tag.';
@@ -204,4 +205,4 @@ BEGIN
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN n;
 END $$;
-COMMENT ON FUNCTION cdp.drop_tag(text) IS 'Takes a tag from everyone and forgets what it was; tags below it stay. Answers how many customers had it. cdp.tag_history keeps what was. Errors: 22004 NULL name, 42704 no such tag, 2BP01 a segment or the rule of another tag asks for it.';
+COMMENT ON FUNCTION cdp.drop_tag(text) IS 'Takes a tag from everyone and forgets what it was; tags below it stay. Answers how many customers had it. cdp.tag_history keeps what was. Errors: 22004 NULL name, 22023 a name that is none (region.* as well), 42704 no such tag, 2BP01 a segment or the rule of another tag asks for it.';

@@ -179,6 +179,7 @@ BEGIN
 	IF name IS NULL THEN
 		RAISE EXCEPTION 'name must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'Tags are listed in cdp.tag.';
 	END IF;
+	PERFORM cdp._check_tag_name(name);
 	SELECT string_agg(format('%s %s', w.what, w.name), ', ' ORDER BY w.what, w.name) INTO who FROM (
 		SELECT 'segment' AS what, s.name FROM cdp.segment s WHERE drop_tag.name = ANY (s.asks_tags)
 		UNION ALL SELECT 'rule of tag', t.name FROM cdp.tag t WHERE drop_tag.name = ANY (t.rule_tags)) w;
@@ -195,4 +196,4 @@ BEGIN
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN n;
 END $$;
-COMMENT ON FUNCTION cdp.drop_tag(text) IS 'Takes a tag from everyone and forgets what it was; tags below it stay. Answers how many customers had it. cdp.tag_history keeps what was. Errors: 22004 NULL name, 42704 no such tag, 2BP01 a segment or the rule of another tag asks for it.';
+COMMENT ON FUNCTION cdp.drop_tag(text) IS 'Takes a tag from everyone and forgets what it was; tags below it stay. Answers how many customers had it. cdp.tag_history keeps what was. Errors: 22004 NULL name, 22023 a name that is none (region.* as well), 42704 no such tag, 2BP01 a segment or the rule of another tag asks for it.';

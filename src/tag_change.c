@@ -17,6 +17,10 @@
  * plain statement cannot know: a row of a profile that is part of another
  * customer, and tags of a merged customer that were changed without own_tags.
  *
+ * A statement of several kinds (MERGE, data-modifying WITH) has a trigger per
+ * kind, each with its own rows; PostgreSQL calls them in the order in which
+ * the parts were finished.
+ *
  * SQL: sql/tag_customer.sql.  Page: doc/tag_customer.md.  Tests:
  * test/sql/tag_customer.sql, test/pgtap/tag_customer.sql.
  */
@@ -47,6 +51,10 @@ PG_FUNCTION_INFO_V1(cdp_profile_tag_changed);
 static const CdpTagWriter plain_writer = {0};
 static const CdpTagWriter *writer = &plain_writer;
 
+/* the last statement whose trigger was told of rows with a new profile_id */
+static FullTransactionId appeared_xid;
+static CommandId appeared_command;
+
 uint64
 cdp_write_tags(SPIPlanPtr plan, Datum *args, const char *nulls, const CdpTagWriter *as)
 {
@@ -75,6 +83,13 @@ typedef struct Side
 	struct varlena *own;
 } Side;
 
+/* tags of a merged customer were written by a plain statement */
+typedef struct Lagging
+{
+	int64		customer_id;
+	struct varlena *gone;		/* entries that were taken away, NULL: none */
+} Lagging;
+
 typedef struct Change
 {
 	TimestampTz now;
@@ -89,17 +104,11 @@ typedef struct Change
 	/* what a plain statement left to be put right */
 	int64	   *owned;			/* profiles whose own_tags were written: tags follow */
 	int			nowned;
-	int64	   *lagging;		/* merged customers whose tags were: own_tags follow */
-	int			nlagging;
+	int64	   *given;			/* parts that were given tags: they become own_tags */
+	int			ngiven;
+	List	   *lagging;		/* of Lagging: own_tags follow */
+	MemoryContext lagging_context;
 } Change;
-
-static bool
-same_bytes(const struct varlena *a, const struct varlena *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) && memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
 
 static void
 open_or_empty(TagSet *set, const struct varlena *value)
@@ -108,16 +117,6 @@ open_or_empty(TagSet *set, const struct varlena *value)
 		cdp_tagset_open(set, value);
 	else
 		memset(set, 0, sizeof(TagSet));
-}
-
-static bool
-same_value(const TagEntry *a, const TagEntry *b)
-{
-	return a->value.type == b->value.type && a->valid_until == b->valid_until &&
-		(a->value.type != TAG_NUMBER || a->value.number == b->value.number) &&
-		(a->value.type != TAG_DATE || a->value.date == b->value.date) &&
-		(a->value.type != TAG_TEXT ||
-		 (a->value.text_len == b->value.text_len && memcmp(a->value.text, b->value.text, a->value.text_len) == 0));
 }
 
 /* what cdp.tag says of an entry that is written; 55000, 22023 where it must not be */
@@ -285,7 +284,7 @@ note_difference(Change *c, int64 profile_id, const struct varlena *before, const
 			note_entry(c, profile_id, &old, NULL);
 		else if (cmp > 0)
 			note_entry(c, profile_id, NULL, &new);
-		else if (!same_value(&old, &new))
+		else if (!cdp_tag_same_entry(&old, &new))
 			note_entry(c, profile_id, &old, &new);
 		if (cmp <= 0)
 			has_old = cdp_tagset_next(&old_set, &old_cursor, &old);
@@ -294,36 +293,68 @@ note_difference(Change *c, int64 profile_id, const struct varlena *before, const
 	}
 }
 
+/* remember a merged customer whose tags were written */
+static void
+note_lagging(Change *c, int64 customer_id, const struct varlena *before, const struct varlena *after)
+{
+	MemoryContext caller;
+	TagSet		old,
+				new;
+	TagEntry   *entries;
+	Lagging    *l;
+	int			n = 0;
+
+	open_or_empty(&old, before);
+	open_or_empty(&new, after);
+	entries = palloc(sizeof(TagEntry) * Max(old.count, 1));
+	for (TagCursor cursor = {0}; cdp_tagset_next(&old, &cursor, &entries[n]);)
+	{
+		if (cdp_tagset_find(&new, entries[n].name, entries[n].name_len) < 0)
+			n++;
+	}
+	caller = MemoryContextSwitchTo(c->lagging_context);
+	l = palloc(sizeof(Lagging));
+	l->customer_id = customer_id;
+	l->gone = n > 0 ? cdp_tagset_build(entries, n) : NULL;
+	c->lagging = lappend(c->lagging, l);
+	MemoryContextSwitchTo(caller);
+}
+
 /*
  * One row of the statement; is_part: this profile belongs to another
  * customer.  What a plain statement did to rows of merged customers is put
  * right afterwards: own_tags were written, so tags follow, or tags alone
- * were, so own_tags follow.
+ * were, so own_tags follow.  Tags that are given to a part become its own.
  */
 static void
 note_row(Change *c, int64 profile_id, const Side *old, const Side *new, bool is_part)
 {
+	bool		plain = !writer->quiet && !writer->spreading;
+	bool		given = plain && is_part && new->tags != NULL && (new->own == NULL || cdp_tagset_same(old->own, new->own));
 	const struct varlena *own_before = old->own ? old->own : old->tags;
-	const struct varlena *own_after = new->own ? new->own : new->tags;
-	bool		tags_differ = !same_bytes(old->tags, new->tags);
-	bool		own_differs = !same_bytes(own_before, own_after);
+	const struct varlena *own_after = new->own && !given ? new->own : new->tags;
+	bool		tags_differ = !cdp_tagset_same(old->tags, new->tags);
+	bool		own_differs = !cdp_tagset_same(own_before, own_after);
 
 	if (own_differs)
 		note_difference(c, profile_id, own_before, own_after);
-	if (!writer->quiet && !writer->spreading)
+	if (given)
+		c->given[c->ngiven++] = profile_id;
+	if (plain && is_part && (own_differs || new->tags != NULL))
+		c->owned[c->nowned++] = profile_id;
+	else if (plain && !is_part && (old->own != NULL || new->own != NULL))
 	{
-		if (is_part ? own_differs || new->tags != NULL : new->own != NULL && !same_bytes(old->own, new->own))
+		/* own_tags were written, or given up where the row stays */
+		if (!cdp_tagset_same(old->own, new->own) && (new->own != NULL || new->tags != NULL))
 			c->owned[c->nowned++] = profile_id;
-		else if (!is_part && tags_differ && (new->own != NULL || old->own != NULL))
-			c->lagging[c->nlagging++] = profile_id;
+		else if (tags_differ)
+			note_lagging(c, profile_id, old->tags, new->tags);
 	}
-	/* a part has no tags that count; those it had as a customer of its own are taken away */
-	if (is_part && old->tags == NULL)
-		return;
+	/* as it is in the row, also for the moment until the row of a part is put right: changes of a row are a chain */
 	if (tags_differ)
 	{
 		Datum		values[3];
-		bool		nulls[3] = {false, old->tags == NULL, new->tags == NULL || is_part};
+		bool		nulls[3] = {false, old->tags == NULL, new->tags == NULL};
 
 		cdp_rows_start(c->counted);
 		values[0] = Int64GetDatum(profile_id);
@@ -419,10 +450,10 @@ slot_id(Rows *rows, TupleTableSlot *slot)
 }
 
 static struct varlena *
-slot_set(Rows *rows, TupleTableSlot *slot, int column)
+attribute(TupleTableSlot *slot, int attr)
 {
 	bool		isnull;
-	Datum		value = slot_getattr(slot, rows->attr[column], &isnull);
+	Datum		value = slot_getattr(slot, attr, &isnull);
 
 	return isnull ? NULL : PG_DETOAST_DATUM_PACKED(value);
 }
@@ -430,8 +461,8 @@ slot_set(Rows *rows, TupleTableSlot *slot, int column)
 static void
 slot_side(Rows *rows, TupleTableSlot *slot, Side *side)
 {
-	side->tags = slot_set(rows, slot, 1);
-	side->own = slot_set(rows, slot, 2);
+	side->tags = attribute(slot, rows->attr[1]);
+	side->own = attribute(slot, rows->attr[2]);
 }
 
 /*
@@ -456,14 +487,6 @@ lock_new(const int64 *ids, int n)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-static bool
-is_alias(CdpProbe *probe, int64 profile_id)
-{
-	TupleTableSlot *slot = cdp_probe_int8(probe, profile_id);
-
-	return slot != NULL;
-}
-
 /*
  * Which of these profiles are part of another customer now, whatever the
  * snapshot of the transaction says: bits in the order of ids.
@@ -480,7 +503,7 @@ find_parts(const int64 *ids, int n)
 	{
 		if (i % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
-		parts[i] = is_alias(probe, ids[i]);
+		parts[i] = cdp_probe_int8(probe, ids[i]) != NULL;
 	}
 	cdp_probe_close(probe);
 	PopActiveSnapshot();
@@ -489,7 +512,7 @@ find_parts(const int64 *ids, int n)
 	probe = cdp_probe_open("profile_alias", "profile_alias_pkey");
 	for (int i = 0; i < n; i++)
 	{
-		if (parts[i] && !is_alias(probe, ids[i]))
+		if (parts[i] && cdp_probe_int8(probe, ids[i]) == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("could not serialize access: these customers were merged concurrently"),
@@ -516,7 +539,47 @@ change_begin(Change *c, int nrows)
 	c->row_context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp row of tags", ALLOCSET_DEFAULT_SIZES);
 	c->event_context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp events of tags", ALLOCSET_DEFAULT_SIZES);
 	c->owned = palloc_extended(sizeof(int64) * Max(nrows, 1), MCXT_ALLOC_HUGE);
-	c->lagging = palloc_extended(sizeof(int64) * Max(nrows, 1), MCXT_ALLOC_HUGE);
+	c->given = palloc_extended(sizeof(int64) * Max(nrows, 1), MCXT_ALLOC_HUGE);
+	c->lagging_context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp merged customers", ALLOCSET_DEFAULT_SIZES);
+}
+
+/*
+ * What a plain statement did to rows of merged customers: first what each
+ * profile has of its own, then the union, so that whatever the statement
+ * said of several rows of a customer counts.
+ */
+static void
+put_right(Change *c)
+{
+	static SPIPlanPtr own = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	static const CdpTagWriter quiet = {.quiet = true, .locked = true};
+	ListCell   *lc;
+
+	if (c->ngiven > 0)
+	{
+		Datum		arg = cdp_id_array(c->given, c->ngiven);
+
+		(void) cdp_write_tags(cdp_plan_custom(&own, "UPDATE cdp.profile_tag SET own_tags = tags, tags = NULL WHERE profile_id = ANY ($1) AND tags IS NOT NULL", 1, types),
+							  &arg, NULL, &quiet);
+	}
+	foreach(lc, c->lagging)
+	{
+		Lagging    *l = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		cdp_spread_tags(l->customer_id, l->gone, writer);
+	}
+	for (int i = 0; i < c->nowned; i++)
+		c->owned[i] = cdp_customer_of(c->owned[i], false);
+	qsort(c->owned, c->nowned, sizeof(int64), cdp_id_compare);
+	for (int i = 0; i < c->nowned; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (i == 0 || c->owned[i] != c->owned[i - 1])
+			cdp_reunite_tags(c->owned[i]);
+	}
+	MemoryContextDelete(c->lagging_context);
 }
 
 /* write what was noted, then put right what a plain statement could not know */
@@ -546,16 +609,7 @@ change_end(Change *c)
 	cdp_rows_close(c->counted);
 	MemoryContextDelete(c->row_context);
 	MemoryContextDelete(c->event_context);
-	for (int i = 0; i < c->nowned; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		cdp_reunite_tags(cdp_customer_of(c->owned[i], false));
-	}
-	for (int i = 0; i < c->nlagging; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		cdp_spread_tags(c->lagging[i], writer);
-	}
+	put_right(c);
 }
 
 /* one pair of rows of an INSERT, UPDATE or DELETE */
@@ -597,6 +651,60 @@ change_rows(Change *c, Rows *rows, const bool *parts)
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(c->row_context);
 	}
+}
+
+/*
+ * A statement may have several triggers, and one of them may have been called
+ * before: then what this one has to tell comes too late, after a row that
+ * came in the place of one that went, or after a row of a merged customer was
+ * put right.  History would end with what was.
+ */
+static void
+check_order(Rows *rows, const bool *parts, MemoryContext row_context)
+{
+	bool		late = appeared_command == GetActiveSnapshot()->curcid && FullTransactionIdEquals(appeared_xid, GetTopFullTransactionId());
+	CdpProbe   *probe;
+	int			tags,
+				own,
+				i = 0;
+
+	cdp_push_fresh_snapshot();
+	probe = cdp_probe_open("profile_tag", "profile_tag_pkey");
+	tags = cdp_probe_column(probe, "tags");
+	own = cdp_probe_column(probe, "own_tags");
+	rows_rewind(rows);
+	while (rows_next(rows))
+	{
+		int64		old_id = rows->old ? slot_id(rows, rows->old_slot) : 0;
+		int64		new_id = rows->new ? slot_id(rows, rows->new_slot) : 0;
+		bool		merged = (rows->old && !slot_attisnull(rows->old_slot, rows->attr[2])) ||
+			(rows->new && !slot_attisnull(rows->new_slot, rows->attr[2]));
+		bool		wrong = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (rows->old != NULL && (rows->new == NULL || old_id != new_id))
+			wrong = (merged || parts[i] || late) && cdp_probe_int8(probe, old_id) != NULL;
+		i += rows->old && rows->new && old_id != new_id;
+		if (rows->new != NULL && (merged || parts[i]))
+		{
+			MemoryContext caller = MemoryContextSwitchTo(row_context);
+			TupleTableSlot *slot = cdp_probe_int8(probe, new_id);
+			Side		new;
+
+			slot_side(rows, rows->new_slot, &new);
+			wrong = wrong || slot == NULL || !cdp_tagset_same(attribute(slot, tags), new.tags) || !cdp_tagset_same(attribute(slot, own), new.own);
+			MemoryContextSwitchTo(caller);
+			MemoryContextReset(row_context);
+		}
+		i++;
+		if (wrong)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a statement does several things to one row of cdp.profile_tag"),
+					 errhint("Update the row, or delete it in one statement and insert the other in the next.")));
+	}
+	cdp_probe_close(probe);
+	PopActiveSnapshot();
 }
 
 /* ids of the rows in their order, and of those that are new, sorted */
@@ -649,6 +757,7 @@ cdp_profile_tag_changed(PG_FUNCTION_ARGS)
 	Change		change;
 	int64	   *ids;
 	int64	   *new_ids;
+	bool	   *parts;
 	int			n,
 				nnew;
 
@@ -670,7 +779,15 @@ cdp_profile_tag_changed(PG_FUNCTION_ARGS)
 		if (nnew > 0 && !writer->locked)
 			lock_new(new_ids, nnew);
 		change_begin(&change, n);
-		change_rows(&change, &rows, find_parts(ids, n));
+		parts = find_parts(ids, n);
+		if (!writer->quiet && !writer->spreading)
+			check_order(&rows, parts, change.row_context);
+		if (nnew > 0 && !writer->quiet)
+		{
+			appeared_xid = GetTopFullTransactionId();
+			appeared_command = GetActiveSnapshot()->curcid;
+		}
+		change_rows(&change, &rows, parts);
 		change_end(&change);
 	}
 	rows_end(&rows);

@@ -12,7 +12,7 @@
  *
  * SQL: sql/tag_customer.sql.  Page: doc/tag_customer.md.  Tests:
  * test/sql/tag_customer.sql, test/pgtap/tag_customer.sql,
- * test/specs/tag_same_tag.spec, tag_alias_race.spec.
+ * test/specs/tag_same_tag.spec, tag_alias_race.spec, tag_customer_rr.spec.
  */
 #include "tag_customer.h"
 
@@ -271,6 +271,7 @@ apply_items(const struct varlena *tags, const TagItem *items, int n)
 {
 	TagSet		set;
 	TagEntry   *entries;
+	struct varlena *after;
 	int			count = 0;
 
 	memset(&set, 0, sizeof(TagSet));
@@ -300,17 +301,27 @@ apply_items(const struct varlena *tags, const TagItem *items, int n)
 		entries[count].value = item->value;
 		entries[count++].valid_until = item->valid_until;
 	}
-	return cdp_tagset_build(entries, count);
+	after = cdp_tagset_build(entries, count);
+	pfree(entries);
+	return after;
 }
 
-static bool
-same_entry(const TagEntry *a, const TagEntry *b)
+bool
+cdp_tag_same_entry(const TagEntry *a, const TagEntry *b)
 {
 	return a->valid_until == b->valid_until && a->value.type == b->value.type &&
 		(a->value.type != TAG_NUMBER || a->value.number == b->value.number) &&
 		(a->value.type != TAG_DATE || a->value.date == b->value.date) &&
 		(a->value.type != TAG_TEXT || (a->value.text_len == b->value.text_len &&
 									   memcmp(a->value.text, b->value.text, a->value.text_len) == 0));
+}
+
+bool
+cdp_tagset_same(const struct varlena *a, const struct varlena *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) && memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
 /* in how many entries two sets differ */
@@ -336,7 +347,7 @@ count_differences(const struct varlena *before, const struct varlena *after)
 			continue;
 		both++;
 		cdp_tagset_entry(&old, i, &a);
-		same += same_entry(&a, &b);
+		same += cdp_tag_same_entry(&a, &b);
 	}
 	/* gone, come, and those of both that are not the same */
 	return old.count + new.count - both - same;
@@ -383,6 +394,16 @@ read_rows(Batch *b)
 	return rows;
 }
 
+void
+cdp_insert_tags(SPIPlanPtr plan, Datum *args, const char *nulls, const CdpTagWriter *as, uint64 n)
+{
+	if (cdp_write_tags(plan, args, nulls, as) != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access: these customers were given tags concurrently"),
+				 errhint("Retry the transaction.")));
+}
+
 /* one row, as most calls write */
 static void
 write_row(int64 customer_id, const Row *row, const CdpTagWriter *writer)
@@ -392,10 +413,12 @@ write_row(int64 customer_id, const Row *row, const CdpTagWriter *writer)
 	static const Oid types[2] = {INT8OID, InvalidOid};
 	Datum		args[2] = {Int64GetDatum(customer_id), PointerGetDatum(row->after)};
 
-	(void) cdp_write_tags(row->exists ?
-						  cdp_tag_plan(&update, "UPDATE cdp.profile_tag SET tags = $2 WHERE profile_id = $1", 2, types) :
-						  cdp_tag_plan(&insert, "INSERT INTO cdp.profile_tag (profile_id, tags) VALUES ($1, $2)", 2, types),
-						  args, NULL, writer);
+	if (row->exists)
+		(void) cdp_write_tags(cdp_tag_plan(&update, "UPDATE cdp.profile_tag SET tags = $2 WHERE profile_id = $1", 2, types),
+							  args, NULL, writer);
+	else
+		cdp_insert_tags(cdp_tag_plan(&insert, "INSERT INTO cdp.profile_tag (profile_id, tags) VALUES ($1, $2) ON CONFLICT (profile_id) DO NOTHING",
+									 2, types), args, NULL, writer, 1);
 }
 
 /* many rows: those that exist, or those that do not */
@@ -407,7 +430,7 @@ write_rows(const Batch *b, const Row *rows, bool existing, const CdpTagWriter *w
 	static const char *const names[2] = {"customer_id", "tags"};
 	Oid			types[2] = {INT8OID, cdp_tagset_type()};
 	CdpRows    *tagged = cdp_rows_open("tagged", 2, names, types);
-	bool		any = false;
+	uint64		n = 0;
 
 	for (int i = 0; i < b->ncustomers; i++)
 	{
@@ -418,15 +441,17 @@ write_rows(const Batch *b, const Row *rows, bool existing, const CdpTagWriter *w
 			continue;
 		cdp_rows_start(tagged);
 		cdp_rows_put(tagged, values, nulls);
-		any = true;
+		n++;
 	}
-	if (any)
+	if (n > 0)
 	{
 		cdp_rows_publish(tagged);
-		(void) cdp_write_tags(existing ?
-							  cdp_plan(&update, "UPDATE cdp.profile_tag p SET tags = t.tags FROM tagged t WHERE p.profile_id = t.customer_id", 0, NULL) :
-							  cdp_plan(&insert, "INSERT INTO cdp.profile_tag (profile_id, tags) SELECT customer_id, tags FROM tagged", 0, NULL),
-							  NULL, NULL, writer);
+		if (existing)
+			(void) cdp_write_tags(cdp_plan(&update, "UPDATE cdp.profile_tag p SET tags = t.tags FROM tagged t WHERE p.profile_id = t.customer_id",
+										   0, NULL), NULL, NULL, writer);
+		else
+			cdp_insert_tags(cdp_plan(&insert, "INSERT INTO cdp.profile_tag (profile_id, tags) SELECT customer_id, tags FROM tagged"
+									 " ON CONFLICT (profile_id) DO NOTHING", 0, NULL), NULL, NULL, writer, n);
 	}
 	cdp_rows_close(tagged);
 }

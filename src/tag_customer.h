@@ -34,6 +34,10 @@ extern const char *cdp_tag_type_name(TagValueType type);
 /* value as text, as cdp.tag_history and cdp.tag_value() show it */
 extern char *cdp_tag_value_text(const TagValue *value);
 
+/* the same value and validity? the same set, or both none? */
+extern bool cdp_tag_same_entry(const TagEntry *a, const TagEntry *b);
+extern bool cdp_tagset_same(const struct varlena *a, const struct varlena *b);
+
 /* on whose behalf profile_tag is written */
 typedef struct CdpTagWriter
 {
@@ -48,11 +52,18 @@ typedef struct CdpTagWriter
 extern uint64 cdp_write_tags(SPIPlanPtr plan, Datum *args, const char *nulls, const CdpTagWriter *writer);
 
 /*
+ * The same for an INSERT of n rows, ON CONFLICT DO NOTHING: a row that the
+ * snapshot of the transaction does not see is 40001, not 23505.
+ */
+extern void cdp_insert_tags(SPIPlanPtr plan, Datum *args, const char *nulls, const CdpTagWriter *writer, uint64 n);
+
+/*
  * tag_reunite.c: make tags of a customer's rows what own_tags and the aliases
- * say; or own_tags of a merged customer what its tags say.
+ * say; or own_tags of a merged customer what its tags say, from which the
+ * entries of gone (NULL: none) were taken.  Memory is given back at the end.
  */
 extern void cdp_reunite_tags(int64 customer_id);
-extern void cdp_spread_tags(int64 customer_id, const CdpTagWriter *writer);
+extern void cdp_spread_tags(int64 customer_id, const struct varlena *gone, const CdpTagWriter *writer);
 
 /* type cdp.tagset, and a plan whose parameters of type InvalidOid are of it: it may be dropped and made again */
 typedef struct CdpTagPlan

@@ -10,10 +10,12 @@
  */
 #include "tag_customer.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 static const char *const type_names[] = {"none", "number", "date", "text"};
 
@@ -66,8 +68,10 @@ load_dictionary(void)
 
 	cdp_watch_rules(cdp_relation("tag"));
 	epoch = cdp_rules_epoch;
-	if (SPI_execute_plan(cdp_plan(&plan, "SELECT name, value_type, default_ttl, rule IS NOT NULL, emits_events FROM cdp.tag", 0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_SELECT)
+	/* what is committed now: the snapshot of a REPEATABLE READ transaction may be older than the news of this epoch */
+	CommandCounterIncrement();
+	if (SPI_execute_snapshot(cdp_plan(&plan, "SELECT name, value_type, default_ttl, rule IS NOT NULL, emits_events FROM cdp.tag", 0, NULL),
+							 NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read cdp.tag");
 
 	/* build aside, so that an error leaves the old one in place */

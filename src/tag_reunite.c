@@ -184,14 +184,6 @@ unite(Family *family)
 	return cdp_tagset_build(entries, n);
 }
 
-static bool
-same_set(const struct varlena *a, const struct varlena *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) && memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
 static void
 write_part(Part *part, struct varlena *tags, struct varlena *own, const CdpTagWriter *writer)
 {
@@ -204,10 +196,27 @@ write_part(Part *part, struct varlena *tags, struct varlena *own, const CdpTagWr
 	args[0] = Int64GetDatum(part->profile_id);
 	args[1] = PointerGetDatum(tags);
 	args[2] = PointerGetDatum(own);
-	(void) cdp_write_tags(part->is_new ?
-						  cdp_tag_plan(&insert, "INSERT INTO cdp.profile_tag (profile_id, tags, own_tags) VALUES ($1, $2, $3)", 3, types) :
-						  cdp_tag_plan(&update, "UPDATE cdp.profile_tag SET tags = $2, own_tags = $3 WHERE profile_id = $1", 3, types),
-						  args, nulls, writer);
+	if (part->is_new)
+		cdp_insert_tags(cdp_tag_plan(&insert, "INSERT INTO cdp.profile_tag (profile_id, tags, own_tags) VALUES ($1, $2, $3)"
+									 " ON CONFLICT (profile_id) DO NOTHING", 3, types), args, nulls, writer, 1);
+	else
+		(void) cdp_write_tags(cdp_tag_plan(&update, "UPDATE cdp.profile_tag SET tags = $2, own_tags = $3 WHERE profile_id = $1", 3, types),
+							  args, nulls, writer);
+}
+
+/* thousands of customers are one statement: a connection for each gives back what one took */
+static void
+begin_customer(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+static void
+end_customer(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
 }
 
 void
@@ -217,10 +226,9 @@ cdp_reunite_tags(int64 customer_id)
 	Family		family;
 	struct varlena *all;
 
+	begin_customer();
 	load_family(&family, customer_id);
-	if (family.n == 0)
-		return;
-	all = unite(&family);
+	all = family.n > 0 ? unite(&family) : NULL;
 	for (int i = 0; i < family.n; i++)
 	{
 		Part	   *p = &family.parts[i];
@@ -230,9 +238,10 @@ cdp_reunite_tags(int64 customer_id)
 		/* a part without a row of its own and nothing to carry */
 		if (p->is_new && VARSIZE_ANY_EXHDR(all) == VARSIZE_ANY_EXHDR(empty_set()))
 			continue;
-		if (p->is_new || !same_set(p->tags, tags) || p->has_own != (own != NULL))
+		if (p->is_new || !cdp_tagset_same(p->tags, tags) || p->has_own != (own != NULL))
 			write_part(p, tags, own, &writer);
 	}
+	end_customer();
 }
 
 /* does the set have this very entry? */
@@ -245,32 +254,30 @@ has_entry(const TagSet *set, const TagEntry *wanted)
 	if (i < 0)
 		return false;
 	cdp_tagset_entry(set, i, &e);
-	return e.valid_until == wanted->valid_until && e.value.type == wanted->value.type &&
-		(e.value.type != TAG_NUMBER || e.value.number == wanted->value.number) &&
-		(e.value.type != TAG_DATE || e.value.date == wanted->value.date) &&
-		(e.value.type != TAG_TEXT || (e.value.text_len == wanted->value.text_len &&
-									  memcmp(e.value.text, wanted->value.text, e.value.text_len) == 0));
+	return cdp_tag_same_entry(&e, wanted);
 }
 
 /*
  * tags of a merged customer were written: what is new or different was said
- * of the One ID, what is gone was taken from whoever had it.
+ * of the One ID, what is gone was taken from whoever had it.  What the same
+ * statement has said of the other profiles is not gone.
  */
 void
-cdp_spread_tags(int64 customer_id, const CdpTagWriter *as)
+cdp_spread_tags(int64 customer_id, const struct varlena *gone, const CdpTagWriter *as)
 {
 	CdpTagWriter writer = *as;
 	Family		family;
 	TagSet		wanted,
+				taken,
 				united;
 	struct varlena *tags;
 
+	begin_customer();
 	load_family(&family, customer_id);
-	if (family.n == 0)
-		return;
 	writer.spreading = writer.locked = true;
-	tags = family.parts[0].tags ? family.parts[0].tags : empty_set();
+	tags = family.n > 0 && family.parts[0].tags ? family.parts[0].tags : empty_set();
 	cdp_tagset_open(&wanted, tags);
+	cdp_tagset_open(&taken, gone ? gone : empty_set());
 	cdp_tagset_open(&united, unite(&family));
 	for (int i = 0; i < family.n; i++)
 	{
@@ -285,7 +292,7 @@ cdp_spread_tags(int64 customer_id, const CdpTagWriter *as)
 		entries = palloc(sizeof(TagEntry) * (own.count + wanted.count + 1));
 		for (TagCursor c = {0}; cdp_tagset_next(&own, &c, &e);)
 		{
-			if (cdp_tagset_find(&wanted, e.name, e.name_len) >= 0)
+			if (cdp_tagset_find(&taken, e.name, e.name_len) < 0)
 				entries[n++] = e;
 		}
 		for (TagCursor c = {0}; i == 0 && cdp_tagset_next(&wanted, &c, &e);)
@@ -294,9 +301,10 @@ cdp_spread_tags(int64 customer_id, const CdpTagWriter *as)
 				entries[n++] = e;
 		}
 		after = cdp_tagset_build(entries, n);
-		if (!same_set(p->own, after) || (i == 0 && p->tags == NULL && !p->is_new))
+		if (!cdp_tagset_same(p->own, after) || (i == 0 && p->tags == NULL && !p->is_new))
 			write_part(p, i == 0 ? tags : NULL, after, &writer);
 	}
+	end_customer();
 }
 
 void

@@ -123,9 +123,45 @@ SELECT cdp.merge_customers(6, 5, 'test');
 SELECT profile_id, tags, own_tags FROM cdp.profile_tag WHERE profile_id IN (5, 6) ORDER BY 1;
 DELETE FROM cdp.profile_tag WHERE profile_id = 6;
 SELECT profile_id, tags, own_tags FROM cdp.profile_tag WHERE profile_id IN (5, 6) ORDER BY 1;
+-- one statement about several rows of a customer: all that it says counts; what each row was and is makes a chain
+SELECT cdp.add_tag_many('[{"customer_id": 2, "tag": "two"}, {"customer_id": 3, "tag": "three"}]'), cdp.allow_merge(3, 2, 'again'), cdp.merge_customers(3, 2, 'again');
+TRUNCATE cdp.tag_change;
+UPDATE cdp.profile_tag t SET tags = v.tags FROM (VALUES (2, 'copper'::cdp.tagset), (3, 'three, iron')) v (id, tags) WHERE v.id = t.profile_id;
+SELECT profile_id, tags, own_tags FROM cdp.profile_tag WHERE profile_id IN (2, 3) ORDER BY 1;
+SELECT tag, change FROM cdp.tag_history WHERE profile_id IN (2, 3) ORDER BY change_id DESC LIMIT 3;
+UPDATE cdp.profile_tag SET own_tags = NULL WHERE profile_id = 3;
+SELECT cdp.remove_tag(3, 'copper');
+SELECT profile_id, tags, own_tags FROM cdp.profile_tag WHERE profile_id IN (2, 3) ORDER BY 1;
+UPDATE cdp.profile_tag SET tags = '' WHERE profile_id IN (2, 3);
+SELECT profile_id, tags, own_tags FROM cdp.profile_tag WHERE profile_id IN (2, 3) ORDER BY 1;
+SELECT customer_id, old, new FROM cdp.tag_change WHERE customer_id = 2 ORDER BY seq;
+SELECT count(*) AS broken FROM (SELECT *, lag(new) OVER w AS before, row_number() OVER w AS i FROM cdp.tag_change WINDOW w AS (PARTITION BY customer_id ORDER BY seq)) c
+WHERE i > 1 AND before::text IS DISTINCT FROM old::text;
+-- a row in the place of another, in one statement
+SELECT cdp.identify('{"member_id": "m7"}') AS seven \gset
+INSERT INTO cdp.profile_tag VALUES (:seven, 'old');
+WITH gone AS (DELETE FROM cdp.profile_tag WHERE profile_id = :seven RETURNING profile_id) INSERT INTO cdp.profile_tag SELECT profile_id, 'new' FROM gone;
+MERGE INTO cdp.profile_tag t USING (VALUES (:seven, NULL), (NULL, :seven)) v (old, new) ON t.profile_id = v.old
+WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (v.new, 'newer');
+-- ... unless the new one is there before the statement has done with the old one
+WITH gone AS (DELETE FROM cdp.profile_tag WHERE profile_id = :seven RETURNING profile_id) INSERT INTO cdp.profile_tag SELECT profile_id, 'newest' FROM gone LIMIT 1;
+-- ... or the customer is several profiles
+WITH gone AS (DELETE FROM cdp.profile_tag WHERE profile_id = 2 RETURNING profile_id) INSERT INTO cdp.profile_tag SELECT profile_id, 'new' FROM gone;
+SELECT tag, change FROM cdp.tag_history WHERE profile_id = :seven ORDER BY change_id DESC LIMIT 5;
+SELECT old, new FROM cdp.tag_change WHERE customer_id = :seven ORDER BY seq;
+SELECT * FROM cdp.verify_tags() WHERE customer_id = :seven;
+DELETE FROM cdp.profile_tag WHERE profile_id = :seven;
+-- a tag that is declared, then not, is what it was before
+BEGIN;
+SAVEPOINT s;
+SELECT cdp.define_tag('level', value_type => 'number'), cdp.add_tag(4, 'level', '5');
+ROLLBACK TO s;
+SELECT cdp.add_tag(4, 'level');
+ROLLBACK;
 -- a tag that is dropped is everybody's loss
 SELECT cdp.add_tag_many('[{"customer_id": 1, "tag": "gold"}, {"customer_id": 1, "tag": "gold.plus"}]'), cdp.drop_tag('gold'), cdp.drop_tag('spend');
 SELECT cdp.drop_tag('gold');
+SELECT cdp.drop_tag('gold.*');
 SELECT cdp.drop_tag(NULL);
 SELECT tags FROM cdp.customer_tag WHERE customer_id = 1;
 -- history brings all of it back

@@ -34,6 +34,7 @@ CDP_MODULES = \
 	tag_estimate \
 	tag_customer \
 	tag_bits \
+	segment_lookalike \
 	identity_360 \
 	core_demo
 

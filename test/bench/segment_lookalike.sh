@@ -45,7 +45,7 @@ END $$;
 SET max_parallel_workers_per_gather = 0;
 SET jit = off;
 SELECT 'customers ' || :n || ', seed ' || cdp.audience_count(s) || ', tags that count ' || (SELECT count(*) FROM cdp.lift_table(s) WHERE z >= 3) FROM seed;
-SELECT 'lift_table ms', ms('SELECT count(*) FROM cdp.lift_table((SELECT s FROM seed))', 5) AS lift \gset
+SELECT ms('SELECT count(*) FROM cdp.lift_table((SELECT s FROM seed))', 5) AS lift \gset
 \echo lift_table :lift ms
 SELECT ms('SELECT count(*) FROM cdp.find_lookalikes((SELECT s FROM seed), 10000)', 5) AS three, ms('SELECT count(*) FROM cdp.find_lookalikes((SELECT s FROM seed), 10000, ''-Infinity'')', 5) AS every,
 	ms('SELECT count(*) FROM cdp.find_lookalikes((SELECT s FROM seed), 1000000, ''-Infinity'')', 3) AS million \gset

@@ -36,8 +36,8 @@ CDP_MODULES = \
 	tag_bits \
 	segment \
 	segment_sets \
-	segment_lookalike \
 	tag_rule \
+	segment_lookalike \
 	identity_360 \
 	core_demo
 

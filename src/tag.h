@@ -123,6 +123,8 @@ typedef struct TagKey
 
 /* sorted by bytes, each once; palloc'd */
 extern TagKey *cdp_tagset_keys(const TagSet *set, int *count);
+/* order of bytes */
+extern int	cdp_tag_compare_keys(const char *a, int alen, const char *b, int blen);
 /* one key into a buffer of TAG_MAX_KEY bytes; text for TAG_KEY_VALUE only.  Answers its length. */
 extern int	cdp_tag_key(char *key, char kind, const char *name, int name_len, const char *text, int text_len);
 

@@ -49,6 +49,40 @@ extern bool cdp_tag_read_next(CdpTagReader *reader, int64 *chunk);
 /* who of it a query holds for: TAG_CHUNK_WORDS words, good until the next call */
 extern const uint64 *cdp_tag_read_words(CdpTagReader *reader, int query);
 extern void cdp_tag_read_close(CdpTagReader *reader);
+/* are the bitmaps of no use for this reader, so that every row is asked every query? */
+extern bool cdp_tag_read_goes_by_rows(const CdpTagReader *reader);
+
+/* TAG_CHUNK_WORDS words of an audience; false where it has nobody in that chunk, and then they may not be set */
+extern bool cdp_tag_audience_words(const CdpAudience *audience, int64 chunk, uint64 *words);
+
+/*
+ * How many of two sets of customers have each key (tag_bits_count.c): names,
+ * names with what lies below, text values.  Keys are those of tag.h, n, p
+ * and v; name.* is left out where it is the same customers as the name.
+ */
+typedef struct CdpTagKeyCount
+{
+	const char *bytes;
+	int			len;
+	int64		seed;
+	int64		base;
+} CdpTagKeyCount;
+
+typedef struct CdpTagCounts
+{
+	int64		seed;			/* customers of it */
+	int64		base;
+	int			n;
+	CdpTagKeyCount *keys;		/* ascending by bytes */
+} CdpTagCounts;
+
+/* base NULL: everyone; keys that fewer than least of it have are left out.  No key where one of the two is empty. */
+extern void cdp_tag_count_keys(CdpTagCounts *counts, const CdpAudience *seed, const CdpAudience *base,
+							   TimestampTz at, int64 least);
+
+/* all customers with tags, ascending: the keys of tags that have not ended by a moment, ascending by bytes */
+typedef void (*CdpTagRowKeys) (void *arg, int64 customer_id, const TagKey *keys, int n);
+extern void cdp_tag_each_row(TimestampTz at, CdpTagRowKeys take, void *arg);
 
 /*
  * Who stands in segment(name): filled by the module segment when it is

@@ -289,6 +289,12 @@ cdp_tag_read_close(CdpTagReader *r)
 	MemoryContextDelete(r->context);
 }
 
+bool
+cdp_tag_read_goes_by_rows(const CdpTagReader *r)
+{
+	return r->by_rows;
+}
+
 /* ---------------------------------------------------------------- windows */
 
 static BitsEntry *
@@ -445,22 +451,28 @@ find_chunk(CdpTagReader *r, int64 from, int64 *chunk)
 	return found;
 }
 
-/* members of a segment in the current chunk */
-static bool
-segment_words(CdpTagReader *r, const CdpAudience *members, uint64 *out)
+bool
+cdp_tag_audience_words(const CdpAudience *audience, int64 chunk, uint64 *words)
 {
-	int64		key = r->chunk >> (CDP_AUDIENCE_BITS - TAG_CHUNK_BITS);
-	int64		i = r->chunk < 0 ? -1 : cdp_audience_find(members, key);
+	int64		key = chunk >> (CDP_AUDIENCE_BITS - TAG_CHUNK_BITS);
+	int64		i = chunk < 0 ? -1 : cdp_audience_find(audience, key);
 	uint64		all[CDP_WORDS(CDP_AUDIENCE_BITS)];
 	const uint8 *container;
 	int			size;
 
 	if (i < 0)
 		return false;
-	container = cdp_audience_container(members, (uint32) i, &size);
+	container = cdp_audience_container(audience, (uint32) i, &size);
 	cdp_container_set(all, container, size, CDP_AUDIENCE_BITS);
-	memcpy(out, all + (r->chunk & (SEGMENT_CHUNKS - 1)) * TAG_CHUNK_WORDS, TAG_CHUNK_BYTES);
-	return any_word(out);
+	memcpy(words, all + (chunk & (SEGMENT_CHUNKS - 1)) * TAG_CHUNK_WORDS, TAG_CHUNK_BYTES);
+	return any_word(words);
+}
+
+/* members of a segment in the current chunk */
+static bool
+segment_words(CdpTagReader *r, const CdpAudience *members, uint64 *out)
+{
+	return cdp_tag_audience_words(members, r->chunk, out);
 }
 
 /* one customer, through all queries */

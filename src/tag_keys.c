@@ -24,14 +24,21 @@ cdp_tag_key(char *key, char kind, const char *name, int name_len, const char *te
 	return 1 + name_len + 1 + text_len;
 }
 
+int
+cdp_tag_compare_keys(const char *a, int alen, const char *b, int blen)
+{
+	int			cmp = memcmp(a, b, Min(alen, blen));
+
+	return cmp != 0 ? cmp : alen - blen;
+}
+
 static int
 compare_keys(const void *a, const void *b)
 {
 	const TagKey *ka = a;
 	const TagKey *kb = b;
-	int			cmp = memcmp(ka->bytes, kb->bytes, Min(ka->len, kb->len));
 
-	return cmp != 0 ? cmp : ka->len - kb->len;
+	return cdp_tag_compare_keys(ka->bytes, ka->len, kb->bytes, kb->len);
 }
 
 /* Sort the keys and make one of equal ones; answers how many remain. */

@@ -45,6 +45,10 @@ BEGIN
 		RAISE EXCEPTION 'a tag cannot be renamed' USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Customers carry tags by name: define the new one, give it to those who have the old one, drop the old one.';
 	END IF;
+	IF NEW.kind IS NULL THEN
+		RAISE EXCEPTION 'kind of tag "%" must not be NULL', NEW.name USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'Kinds are fact, behaviour, consumption and predictive.';
+	END IF;
 	IF NEW.kind NOT IN ('fact', 'behaviour', 'consumption', 'predictive') THEN
 		RAISE EXCEPTION 'unknown kind "%" of tag "%"', NEW.kind, NEW.name USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Kinds are fact, behaviour, consumption and predictive.';

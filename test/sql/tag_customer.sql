@@ -47,6 +47,7 @@ SELECT cdp.tag_value(tags, 'card'), cdp.tag_number(tags, 'spend'), cdp.tag_date(
 SELECT cdp.define_tag(NULL);
 SELECT cdp.define_tag('a..b');
 SELECT cdp.define_tag('x', kind => 'fiction');
+SELECT cdp.define_tag('x', kind => NULL);
 SELECT cdp.define_tag('x', value_type => 'money');
 SELECT cdp.define_tag('x', default_ttl => '-1 day');
 SELECT cdp.define_tag('x', owner => 'somebody');

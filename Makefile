@@ -38,6 +38,7 @@ CDP_MODULES = \
 	segment_sets \
 	segment_lookalike \
 	tag_rule \
+	tag_360 \
 	identity_360 \
 	core_demo
 

@@ -6,6 +6,7 @@ DROP SCHEMA IF EXISTS cdp CASCADE;
 CREATE EXTENSION customer_cdp;
 CALL cdp.migrate();
 SET TimeZone = 'Asia/Shanghai';
+SET DateStyle = ISO;
 CALL cdp.load_demo(2000, 42);
 \i doc/examples/segment.sql
 -- the same, told from tables alone

@@ -6,6 +6,7 @@ DROP SCHEMA IF EXISTS cdp CASCADE;
 CREATE EXTENSION customer_cdp;
 CALL cdp.migrate();
 SET TimeZone = 'Asia/Shanghai';
+SET DateStyle = ISO;
 SET cdp.now = '2025-03-20 10:00:00+08';
 INSERT INTO cdp.trait_definition VALUES ('baby_birthday', 'date', false, '宝宝生日');
 SELECT cdp.identify(jsonb_build_object('member_id', m), jsonb_build_object('baby_birthday', b)) AS mother
@@ -17,7 +18,7 @@ SELECT trait, count(*) FROM cdp.trait_reject GROUP BY trait;
 -- 400 days, each at its midnight
 CREATE PROCEDURE pg_temp.day(d date) LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM set_config('cdp.now', d || ' 00:00:00+08', false);
+	PERFORM set_config('cdp.now', to_char(d, 'YYYY-MM-DD') || ' 00:00:00+08', false);
 	COMMIT;
 	CALL cdp.refresh_tags();
 	CALL cdp.refresh_segments();

@@ -37,6 +37,7 @@ CDP_MODULES = \
 	segment \
 	segment_sets \
 	tag_rule \
+	tag_360 \
 	segment_lookalike \
 	identity_360 \
 	core_demo

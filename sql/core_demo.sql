@@ -4,7 +4,7 @@
 -- Nothing here is random: a number that looks so is a hash of (row, what it is for, seed), and no time of the real
 -- clock is written, so two databases get the same rows down to received_at and linked_at.  People are worked out
 -- first, then what they said of themselves (through identify_many, in the order of time), then orders (through the
--- engine of record_order) and events, each set in one statement.
+-- engine of record_order), events and tags, each set in one statement.
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._demo_u(n bigint, salt int, seed int) RETURNS float8
@@ -50,15 +50,16 @@ BEGIN
 		RAISE EXCEPTION 'customers is %', customers
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 10 to 1000000.';
 	END IF;
-	FOREACH t IN ARRAY '{profile,event,sales_order,sales_order_line,product}'::text[] LOOP
+	FOREACH t IN ARRAY '{profile,event,sales_order,sales_order_line,product,profile_tag,tag,segment}'::text[] LOOP
 		EXECUTE format('SELECT EXISTS (SELECT FROM cdp.%I)', t) INTO filled;
 		IF filled THEN
-			RAISE EXCEPTION 'this database already holds customers, events, orders or products'
+			RAISE EXCEPTION 'this database already holds customers, events, orders, products, tags or segments'
 				USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Load the demo into a database of its own: CREATE DATABASE demo, there CREATE EXTENSION customer_cdp and CALL cdp.migrate().';
 		END IF;
 	END LOOP;
 	FOR t, c IN VALUES ('profile', 'profile_id'), ('identifier', 'identifier_id'), ('identity_link', 'link_id'),
-		('merge_log', 'merge_id'), ('merge_refusal', 'refusal_id'), ('sales_order_line', 'line_id'), ('event', 'event_id')
+		('merge_log', 'merge_id'), ('merge_refusal', 'refusal_id'), ('sales_order_line', 'line_id'), ('event', 'event_id'),
+		('tag_history', 'change_id'), ('tag_change', 'seq'), ('tag_everyone', 'seq'), ('segment_definition', 'definition_id')
 	LOOP
 		EXECUTE format('SELECT EXISTS (SELECT FROM cdp.%I)', t) INTO filled;
 		IF t = 'event' THEN
@@ -327,6 +328,50 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._demo_events(int, timestamptz) IS 'internal: fifth step of load_demo, what the people did';
 
+CREATE OR REPLACE FUNCTION cdp._demo_tags(end_at timestamptz) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- predictions hold for a month
+	until text := to_char((end_at + interval '30 days') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+BEGIN
+	INSERT INTO cdp.tag (name, kind, value_type, description) VALUES
+		('gender', 'fact', 'text', 'female, male'), ('aov', 'consumption', 'number', 'average order value, yuan'),
+		('orders', 'consumption', 'number', 'number of orders'), ('last_order', 'consumption', 'date', 'day of the last order'),
+		('高价值', 'consumption', 'none', 'spent 2000 yuan or more'), ('nps.promoter', 'behaviour', 'none', 'last answer 9 or 10'),
+		('nps.detractor', 'behaviour', 'none', 'last answer 6 or less'),
+		('churn_risk', 'predictive', 'number', 'chance that there is no further order, for a month'), ('churned', 'predictive', 'none', 'as good as certain that there is none');
+	-- what stands is one row of a purse: cancelled orders and those that went back do not count
+	CREATE TEMP TABLE _cdp_demo_purse ON COMMIT DROP AS
+	SELECT cdp.customer_id(o.profile_id) AS customer_id, count(*) AS orders, sum(o.amount - o.refunded) AS amount, max(o.ordered_at) AS last_at,
+		(max(d.cycle) / (1 + ln(count(*)::numeric)))::numeric AS pace
+	FROM cdp.sales_order o JOIN _cdp_demo_order x USING (order_id) JOIN _cdp_demo_category d ON d.no = x.category_no
+	WHERE cdp._order_stands(o.status, o.amount, o.refunded) GROUP BY 1;
+	INSERT INTO cdp.profile_tag (profile_id, tags)
+	SELECT t.customer_id, t.tags::cdp.tagset FROM (
+		SELECT c.customer_id, concat_ws(', ',
+			'region.' || CASE c.traits ->> 'city' WHEN '上海' THEN '华东.上海' WHEN '杭州' THEN '华东.杭州' WHEN '北京' THEN '华北.北京'
+				WHEN '广州' THEN '华南.广州' WHEN '深圳' THEN '华南.深圳' WHEN '成都' THEN '西南.成都' END,
+			'gender=' || CASE c.traits ->> 'gender' WHEN 'f' THEN 'female' WHEN 'm' THEN 'male' END,
+			'aov=' || round(p.amount / p.orders, 2), 'orders=' || p.orders,
+			'last_order=' || to_char(p.last_at AT TIME ZONE 'Asia/Shanghai', 'YYYY-MM-DD'), CASE WHEN p.amount >= 2000 THEN '高价值' END,
+			'nps.' || CASE WHEN n.score >= 9 THEN 'promoter' WHEN n.score <= 6 THEN 'detractor' END,
+			'churn_risk=' || r.risk || '@' || until, CASE WHEN r.risk >= 0.95 THEN 'churned@' || until END) AS tags
+		FROM cdp.customer c LEFT JOIN _cdp_demo_purse p USING (customer_id)
+		LEFT JOIN LATERAL (SELECT round(1 - exp(- extract(epoch FROM end_at - p.last_at) / 86400 / (4 * p.pace)), 2) AS risk WHERE p.orders IS NOT NULL) r ON true
+		LEFT JOIN (SELECT DISTINCT ON (1) cdp.customer_id(e.profile_id) AS customer_id, (e.properties ->> 'score')::int AS score
+			FROM cdp.event e WHERE e.name = 'Survey Answered' ORDER BY 1, e.occurred_at DESC, e.event_id DESC) n USING (customer_id)
+	) t WHERE t.tags <> '' ORDER BY t.customer_id;
+	UPDATE cdp.tag_history SET changed_at = end_at, source = 'demo';
+
+	PERFORM cdp.define_segment('华东高价值', 'region.华东.* & 高价值', 'worth a visit of the shop');
+	PERFORM cdp.define_segment('流失预警', 'churn_risk >= 0.7 & !churned', 'about to be lost', holdout_percent => 10);
+	PERFORM cdp.define_segment('咖啡与零食', 'SELECT b.customer_id FROM cdp.find_customers_who(''Product Viewed'', ''30 days'', 2, ''{"category": "咖啡"}'') b(customer_id)
+INTERSECT SELECT b.customer_id FROM cdp.find_customers_who(''Product Viewed'', ''30 days'', 1, ''{"category": "零食"}'') b(customer_id)', 'looked at both within a month');
+	UPDATE cdp.segment_definition SET defined_at = end_at;
+END $$;
+COMMENT ON FUNCTION cdp._demo_tags(timestamptz) IS 'internal: last step of load_demo, tags of the customers and three segments';
+
 CREATE OR REPLACE PROCEDURE cdp.load_demo(customers int DEFAULT 10000, seed int DEFAULT 42)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
 	-- days have 24 hours whatever the session's zone is
@@ -342,9 +387,10 @@ BEGIN
 	PERFORM cdp._demo_identify(seed, end_at);
 	PERFORM cdp._demo_orders(seed, end_at);
 	PERFORM cdp._demo_events(seed, end_at);
-	FOREACH t IN ARRAY '{visit,refund,line,order,sighting,person,shop,product,category}'::text[] LOOP
+	PERFORM cdp._demo_tags(end_at);
+	FOREACH t IN ARRAY '{purse,visit,refund,line,order,sighting,person,shop,product,category}'::text[] LOOP
 		EXECUTE format('DROP TABLE pg_temp.%I', '_cdp_demo_' || t);
 	END LOOP;
-	ANALYZE cdp.profile, cdp.identifier, cdp.profile_alias, cdp.profile_trait, cdp.event, cdp.event_key, cdp.sales_order, cdp.sales_order_line;
+	ANALYZE cdp.profile, cdp.identifier, cdp.profile_alias, cdp.profile_trait, cdp.event, cdp.event_key, cdp.sales_order, cdp.sales_order_line, cdp.profile_tag;
 END $$;
-COMMENT ON PROCEDURE cdp.load_demo(int, int) IS 'Fills an empty database with a synthetic retailer: 18 months, an online shop and six shops in Chinese cities, as many people as customers says (10 to 1000000; a tenth of them never says who they are), their cookies, logins, visits, orders and refunds. The same customers and seed give the same rows in every database, ids and times included. The 18 months end on 2025-07-01 (UTC+8), or on the day of the setting cdp.now when it is set. One transaction; run it as the owner of the tables. Errors: 55000 when there are customers, events, orders or products already, 22023 customers out of range, 22004 NULL, 42501.';
+COMMENT ON PROCEDURE cdp.load_demo(int, int) IS 'Fills an empty database with a synthetic retailer: 18 months, an online shop and six shops in Chinese cities, as many people as customers says (10 to 1000000; a tenth of them never says who they are), their cookies, logins, visits, orders and refunds, their tags and three segments, which CALL cdp.merge_tags() and CALL cdp.refresh_segments() then fill. The same customers and seed give the same rows in every database, ids and times included. The 18 months end on 2025-07-01 (UTC+8), or on the day of the setting cdp.now when it is set. One transaction; run it as the owner of the tables. Errors: 55000 when there are customers, events, orders, products, tags or segments already, 22023 customers out of range, 22004 NULL, 42501.';

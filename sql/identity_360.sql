@@ -6,6 +6,12 @@ CREATE OR REPLACE FUNCTION cdp._normalize(kind text, value text) RETURNS text
 	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cdp_normalize_sql';
 COMMENT ON FUNCTION cdp._normalize(text, text) IS 'internal: the comparable form of a value under the rules of its kind; NULL when the kind is unknown or refuses it';
 
+CREATE OR REPLACE FUNCTION cdp._told_elsewhere(name text, source text) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN name IN ('Customer Merged', 'Customer Unmerged') OR (source IS NOT DISTINCT FROM 'cdp'
+		AND name IN ('Tag Added', 'Tag Removed', 'Tag Expired', 'Segment Entered', 'Segment Left'));
+COMMENT ON FUNCTION cdp._told_elsewhere(text, text) IS 'internal: whether an event is one of those that other functions _timeline_NAME tell from tables of their own, which say more';
+
 -- @access
 ('function', 'search_customers', 'EXECUTE', '{operator}'),
 ('function', 'customer_360', 'EXECUTE', '{reader}'),
@@ -15,6 +21,7 @@ COMMENT ON FUNCTION cdp._normalize(text, text) IS 'internal: the comparable form
 ('function', '_customer_360_events', 'EXECUTE', '{reader}'),
 ('function', '_timeline_event', 'EXECUTE', '{reader}'),
 ('function', '_timeline_merge', 'EXECUTE', '{reader}'),
+('function', '_told_elsewhere', 'EXECUTE', '{reader}'),
 ('function', '_normalize', 'EXECUTE', '{operator}'),
 ('function', '_profiles_of', 'EXECUTE', '{reader}'),
 ('table', 'identifier', 'SELECT', '{operator}'),
@@ -155,7 +162,7 @@ BEGIN
 	END LOOP;
 	RETURN result;
 END $$;
-COMMENT ON FUNCTION cdp.customer_360(bigint) IS 'Everything known about a customer as one object: customer_id, profile_ids, created_at, traits, missing_traits, identifiers (only for a caller who may SELECT cdp.identifier), orders (count, first_at, last_at, open, by_currency), rfm by currency, events (the last twenty); later modules add keys. Any id that ever was this customer is accepted; NULL for an id that never existed and for NULL.';
+COMMENT ON FUNCTION cdp.customer_360(bigint) IS 'Everything known about a customer as one object: customer_id, profile_ids, created_at, traits, missing_traits, identifiers (only for a caller who may SELECT cdp.identifier), orders (count, first_at, last_at, open, by_currency), rfm by currency, events (the last twenty), tags (the jsonb form of cdp.tagset, without those that have expired), segments (name and entered_at, as of their last refresh); later modules add keys. Any id that ever was this customer is accepted; NULL for an id that never existed and for NULL.';
 
 CREATE OR REPLACE FUNCTION cdp._timeline_event(profile_ids bigint[], from_time timestamptz, to_time timestamptz, max_rows int)
 	RETURNS TABLE (at timestamptz, kind text, title text, detail jsonb)
@@ -179,8 +186,7 @@ BEGIN
 		FROM unnest(profile_ids) p(id) CROSS JOIN LATERAL (
 			SELECT v.* FROM cdp.event v
 			WHERE v.profile_id = p.id AND v.occurred_at >= from_time AND v.occurred_at < to_time
-			  -- cdp._timeline_merge() tells these, with the reason
-			  AND v.name NOT IN ('Customer Merged', 'Customer Unmerged')
+			  AND NOT cdp._told_elsewhere(v.name, v.source)
 			ORDER BY v.occurred_at DESC LIMIT max_rows) e
 		ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT max_rows;
 		RETURN;
@@ -192,7 +198,7 @@ BEGIN
 			jsonb_strip_nulls(jsonb_build_object('event_id', e.event_id, 'source', e.source, 'channel', e.channel))
 		FROM (SELECT v.* FROM cdp.event v
 			WHERE v.profile_id = ANY (profile_ids) AND v.occurred_at >= lower AND v.occurred_at < upper
-			  AND v.name NOT IN ('Customer Merged', 'Customer Unmerged')
+			  AND NOT cdp._told_elsewhere(v.name, v.source)
 			ORDER BY v.occurred_at DESC, v.event_id DESC LIMIT rest) e;
 		GET DIAGNOSTICS got = ROW_COUNT;
 		rest := rest - got;
@@ -237,4 +243,4 @@ BEGIN
 	RETURN QUERY EXECUTE format('SELECT * FROM (%s) t ORDER BY 1 DESC, 2, 3, 4 LIMIT $4', arms)
 		USING ids, coalesce(from_time, '-infinity'), coalesce(to_time, 'infinity'), max_rows;
 END $$;
-COMMENT ON FUNCTION cdp.timeline(bigint, timestamptz, timestamptz, int) IS 'What happened to a customer, newest first, at most max_rows (1 to 100,000): at, kind (event, identity; later modules add theirs), title, detail. Range from_time inclusive to to_time exclusive, NULL: open. Any id that ever was this customer is accepted; no rows for an unknown id. Errors: 22023 range or max_rows.';
+COMMENT ON FUNCTION cdp.timeline(bigint, timestamptz, timestamptz, int) IS 'What happened to a customer, newest first, at most max_rows (1 to 100,000): at, kind (event, identity, tag, segment; later modules add theirs), title, detail. Range from_time inclusive to to_time exclusive, NULL: open. Any id that ever was this customer is accepted; no rows for an unknown id. Errors: 22023 range or max_rows.';

@@ -55,6 +55,25 @@ JOIN cdp.customer c ON c.customer_id = cdp.customer_id(e.profile_id) WHERE c.tra
 -- a device of a household
 SELECT count(*) AS shared_devices FROM (
 	SELECT cdp.customer_id(profile_id) FROM cdp.identifier WHERE kind = 'member_id' GROUP BY 1 HAVING count(*) > 1) x;
+-- tags: as the orders and the traits say, exact before the merge and after it; segments wait for their first refresh
+SET cdp.now = '2025-07-01 00:00+08';
+CREATE TEMP VIEW asked AS SELECT q, cdp.count_customers(q::cdp.tagquery) AS customers
+FROM unnest('{*,region.*,region.华东.*,gender = female,"gender in (female, male)",aov > 500,orders > 1,last_order >= now-30d,高价值,nps.*,nps.promoter & nps.detractor,churn_risk >= 0.7,churned & !churn_risk}'::text[]) q;
+CREATE TEMP TABLE before_merge AS SELECT * FROM asked;
+SELECT * FROM before_merge;
+SELECT count(*) AS buyers, count(*) FILTER (WHERE n > 1) AS again, count(*) FILTER (WHERE amount / n > 500) AS large, count(*) FILTER (WHERE amount >= 2000) AS high
+FROM (SELECT count(*) AS n, sum(amount - refunded) AS amount FROM cdp.sales_order WHERE status NOT IN ('cancelled', 'refunded') GROUP BY cdp.customer_id(profile_id)) x;
+SELECT name, member_count, defined_at = '2025-07-01 00:00+08' AS defined_that_day FROM cdp.segment_status ORDER BY name;
+CALL cdp.merge_tags();
+CALL cdp.refresh_segments();
+SELECT count(*) AS differ FROM asked JOIN before_merge b USING (q) WHERE asked.customers <> b.customers;
+SELECT name, member_count, last_error FROM cdp.segment_status ORDER BY name;
+SELECT count(*) FROM cdp.verify_tags();
+SELECT min(changed_at) = '2025-07-01 00:00+08' AND max(changed_at) = '2025-07-01 00:00+08' AS of_that_day FROM cdp.tag_history;
+-- the predictions hold for 30 days
+SELECT cdp.count_customers('churn_risk | churned', at => '2025-07-31 00:00+08'::timestamptz - interval '1 microsecond') AS predicted,
+	cdp.count_customers('churn_risk | churned', at => '2025-07-31 00:00+08') AS after_a_month;
+RESET cdp.now;
 -- no second time
 CALL cdp.load_demo(400, 7);
 

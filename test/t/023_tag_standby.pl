@@ -10,7 +10,8 @@ my $main = cdp_server('tag_main', allows_streaming => 1);
 cdp_install($main, 'crm');
 $main->safe_psql('crm', q{
 	SELECT count(*) FROM cdp.identify_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', 'm' || i))) FROM generate_series(1, 50) i));
-	SELECT cdp.add_tag(i, 'vip'), cdp.add_tag(i, 'aov', (i * 10)::text), cdp.add_tag(i, 'soon', NULL, now() + interval '1 day') FROM generate_series(1, 20) i});
+	SELECT cdp.add_tag(i, 'vip'), cdp.add_tag(i, 'aov', (i * 10)::text), cdp.add_tag(i, 'soon', NULL, now() + interval '1 day') FROM generate_series(1, 20) i;
+	SELECT cdp.add_tag(i, 'member') FROM generate_series(1, 40) i});
 $main->safe_psql('crm', 'CALL cdp.merge_tags()');
 $main->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('tag_standby');
@@ -24,6 +25,8 @@ my @questions = (
 	[ overlap_customers => q{SELECT * FROM cdp.overlap_customers('{vip,aov > 50,!soon}')} ],
 	[ matches_customer => q{SELECT cdp.matches_customer(3, 'vip & aov = 30')} ],
 	[ explain_tags => q{SELECT term, holds, value FROM cdp.explain_tags(3, 'vip & aov = 30')} ],
+	[ lift_table => q{SELECT * FROM cdp.lift_table('{1-10}', NULL, 1)} ],
+	[ find_lookalikes => q{SELECT * FROM cdp.find_lookalikes('{1-10}', 25, 0)} ],
 	[ verify_tags => q{SELECT count(*) FROM cdp.verify_tags()} ],
 	[ health => q{SELECT check_name, ok FROM cdp.health() WHERE check_name LIKE 'tag%'} ]);
 sub same {

@@ -36,9 +36,9 @@ CDP_MODULES = \
 	tag_bits \
 	segment \
 	segment_sets \
+	segment_lookalike \
 	tag_rule \
 	tag_360 \
-	segment_lookalike \
 	identity_360 \
 	core_demo
 

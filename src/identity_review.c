@@ -334,7 +334,7 @@ static int64
 component_of(const Member *members, uint64 n, int64 node)
 {
 	Member		key = {node, 0};
-	Member	   *found = bsearch(&key, members, n, sizeof(Member), member_cmp);
+	const Member *found = bsearch(&key, members, n, sizeof(Member), member_cmp);
 
 	return found ? found->component : node;
 }

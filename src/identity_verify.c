@@ -266,9 +266,12 @@ static const char *const checks[] = {
 	" LEFT JOIN cdp.profile_alias a ON a.profile_id = i.profile_id"
 	" WHERE k.max_per_customer IS NOT NULL AND k.max_window IS NULL"
 	" GROUP BY 1, 2, 3 HAVING count(*) > k.max_per_customer) x"
+	/* an operator who overrides limits is right, whichever of the links of a pair is the one that is followed */
 	" WHERE x.customer_id NOT IN (SELECT coalesce(a.customer_id, i.profile_id) FROM cdp.identity_link l"
 	"  JOIN cdp.identifier i ON i.identifier_id = l.identifier_a LEFT JOIN cdp.profile_alias a ON a.profile_id = i.profile_id"
-	"  WHERE l.overrides_limits AND l.revoked_at IS NULL AND l.refusal IS NULL)",
+	"  JOIN cdp.identifier j ON j.identifier_id = l.identifier_b LEFT JOIN cdp.profile_alias b ON b.profile_id = j.profile_id"
+	"  WHERE l.overrides_limits AND l.relation = 'same' AND l.revoked_at IS NULL"
+	"   AND coalesce(a.customer_id, i.profile_id) = coalesce(b.customer_id, j.profile_id))",
 	/* apart is apart */
 	"SELECT 'apart', format('identifiers %s and %s are both of customer %s', l.identifier_a, l.identifier_b, coalesce(a.customer_id, i.profile_id))"
 	" FROM cdp.identity_link l JOIN cdp.identifier i ON i.identifier_id = l.identifier_a"
@@ -416,11 +419,13 @@ broken_windows(CdpGraph *g)
 	}
 	if (!any)
 		return NULL;
-	/* an operator who overrides limits is right */
+	/* an operator who overrides limits is right, whichever of the links of a pair is the one that is followed */
 	for (int i = 0; i < g->nlinks; i++)
 	{
-		if (g->links[i].overrides && g->links[i].refusal == NULL)
-			suspect[g->profiles[g->identifiers[g->links[i].a].profile].customer] = -1;
+		int			c = g->profiles[g->identifiers[g->links[i].a].profile].customer;
+
+		if (g->links[i].overrides && g->links[i].relation == 's' && c == g->profiles[g->identifiers[g->links[i].b].profile].customer)
+			suspect[c] = -1;
 	}
 	if (g->nlinks > 1)
 		qsort(g->links, g->nlinks, sizeof(GraphLink), compare_times);

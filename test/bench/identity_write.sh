@@ -2,7 +2,9 @@
 # identify and identify_many.  Runs on the server of `make bench`; N customers of three identifiers, by turns.
 #
 #   identify, 2 known identifiers, over the wire, 1 client   >= 0.45 x prepared SELECT by primary key, table of the same size
-#                                                            >= 4    x plain.identify, the same in plpgsql without limits
+#                                                            >= 4    x plpgsql without limits: plain.upsert, which notes
+#                                                                      each sighting, and plain.identify, which looks first
+#                                                                      and writes what is new, as ours does
 #   the same inside the backend                              <= 15 us (table of figures only)
 #   identify_many, 1,000 new customers, 3 identifiers        >= 0.2  x INSERT .. SELECT of the same rows into profile,
 #                                                                      identifier and identity_link
@@ -69,6 +71,36 @@ BEGIN
 		END;
 	END LOOP;
 END $$;
+-- the same as it is written at first: every sighting notes its time, with INSERT .. ON CONFLICT DO UPDATE
+CREATE FUNCTION plain.upsert(ids jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE r record; i record; p bigint; c bigint; best bigint; rows bigint[] := '{}'; customers bigint[] := '{}';
+BEGIN
+	SELECT min(x.profile_id) INTO p FROM jsonb_each_text(ids) e JOIN cdp.identifier x ON x.kind = e.key AND x.value = btrim(e.value) AND x.valid_to IS NULL;
+	IF p IS NULL THEN
+		INSERT INTO cdp.profile DEFAULT VALUES RETURNING profile_id INTO p;
+	END IF;
+	FOR r IN SELECT e.key, btrim(e.value) AS value FROM jsonb_each_text(ids) e ORDER BY e.key LOOP
+		INSERT INTO cdp.identifier AS x (kind, value, profile_id, first_seen, last_seen) VALUES (r.key, r.value, p, now(), now())
+			ON CONFLICT (kind, value) WHERE valid_to IS NULL DO UPDATE SET last_seen = excluded.last_seen
+			RETURNING x.identifier_id, x.profile_id INTO i;
+		SELECT a.customer_id INTO c FROM cdp.profile_alias a WHERE a.profile_id = i.profile_id;
+		customers := customers || coalesce(c, i.profile_id);
+		rows := rows || i.identifier_id;
+	END LOOP;
+	best := (SELECT min(x) FROM unnest(customers) x);
+	FOR n IN 1 .. cardinality(rows) LOOP
+		IF customers[n] <> best THEN
+			UPDATE cdp.profile_alias SET customer_id = best WHERE customer_id = customers[n];
+			INSERT INTO cdp.profile_alias VALUES (customers[n], best);
+		END IF;
+		FOR m IN n + 1 .. cardinality(rows) LOOP
+			INSERT INTO cdp.identity_link (identifier_a, identifier_b, rule, occurred_at)
+			VALUES (least(rows[n], rows[m]), greatest(rows[n], rows[m]), 'seen together', now())
+			ON CONFLICT (identifier_a, identifier_b, relation) WHERE revoked_at IS NULL AND refusal IS NULL DO NOTHING;
+		END LOOP;
+	END LOOP;
+	RETURN best;
+END $$;
 VACUUM ANALYZE;
 X
 tmp=$(mktemp -d)
@@ -84,14 +116,19 @@ cat > $tmp/plpgsql.sql <<X
 \set i random(1, $n)
 SELECT plain.identify(jsonb_build_object('member_id', 'm' || :i, 'device_id', 'd' || :i));
 X
+cat > $tmp/upsert.sql <<X
+\set i random(1, $n)
+SELECT plain.upsert(jsonb_build_object('member_id', 'm' || :i, 'device_id', 'd' || :i));
+X
 tps() { PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -T $secs -c 1 -f "$1" $db 2>/dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'; }
 median() { sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
 row() { awk -v n="$1" -v a="$2" -v b="$3" -v want="$4" -v unit="$5" 'BEGIN {r = a / b; printf "%-52s %10.0f %10.0f %s  ratio %.2f  (at least %s) %s\n", n, a, b, unit, r, want, (r >= want ? "ok" : "MISSED")}'; }
-for f in pk ours plpgsql; do tps $tmp/$f.sql >/dev/null; done
-for i in $(seq $rounds); do for f in pk ours plpgsql; do tps $tmp/$f.sql >> $tmp/$f.tps; done; done
+for f in pk ours plpgsql upsert; do tps $tmp/$f.sql >/dev/null; done
+for i in $(seq $rounds); do for f in pk ours plpgsql upsert; do tps $tmp/$f.sql >> $tmp/$f.tps; done; done
 single=$(median < $tmp/ours.tps)
 row "identify, 2 known, against a lookup by key" $single $(median < $tmp/pk.tps) 0.45 "calls/s"
-row "identify, 2 known, against plpgsql" $single $(median < $tmp/plpgsql.tps) 4 "calls/s"
+row "identify, 2 known, against plpgsql, upserts" $single $(median < $tmp/upsert.tps) 4 "calls/s"
+row "identify, 2 known, against plpgsql that looks first" $single $(median < $tmp/plpgsql.tps) 4 "calls/s"
 
 q <<'X'
 CREATE PROCEDURE plain.loop(times int, n int, how text, INOUT us float8 DEFAULT 0) LANGUAGE plpgsql AS $$
@@ -101,6 +138,8 @@ BEGIN
 	t := clock_timestamp();
 	IF how = 'ours' THEN
 		FOR i IN 1 .. times LOOP x := cdp.identify(ids[i]); END LOOP;
+	ELSIF how = 'upsert' THEN
+		FOR i IN 1 .. times LOOP x := plain.upsert(ids[i]); END LOOP;
 	ELSIF how = 'plpgsql' THEN
 		FOR i IN 1 .. times LOOP x := plain.identify(ids[i]); END LOOP;
 	ELSE
@@ -148,10 +187,11 @@ INSERT INTO plain.identity_link SELECT * FROM cdp.identity_link;
 VACUUM ANALYZE;
 X
 for i in $(seq $rounds); do
-	for k in ours plpgsql; do q -c "CALL plain.loop(20000, $n, '$k')" >> $tmp/$k.us; done
+	for k in ours plpgsql upsert; do q -c "CALL plain.loop(20000, $n, '$k')" >> $tmp/$k.us; done
 	for k in plain new known; do q -c "CALL plain.many('$k', $n)" >> $tmp/$k.rate; done
 done
 awk -v a=$(median < $tmp/ours.us) -v b=$(median < $tmp/plpgsql.us) 'BEGIN {printf "%-52s %10.1f %10.1f us of plpgsql (wanted: 15)\n", "identify, 2 known, inside the backend", a, b}'
+awk -v a=$(median < $tmp/ours.us) -v b=$(median < $tmp/upsert.us) 'BEGIN {printf "%-52s %10.1f %10.1f us of upserts\n", "the same", a, b}'
 row "identify_many, 1,000 new of 3 identifiers" $(median < $tmp/new.rate) $(median < $tmp/plain.rate) 0.2 "customers/s"
 row "identify_many, 1,000 known, against single calls" $(median < $tmp/known.rate) $single 5 "calls/s"
 rm -rf $tmp

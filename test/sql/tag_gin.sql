@@ -44,7 +44,7 @@ SELECT plan_of('*');
 SELECT plan_of('rare | !common');
 SELECT plan_of('!*');
 -- plain positive expressions set no recheck: an index that was told other tags than the rows have answers what it was told
-CREATE OR REPLACE FUNCTION told(tags tagset) RETURNS tagset IMMUTABLE LANGUAGE sql AS $$ SELECT CASE WHEN current_setting('test.lie', true) = 'on' THEN 'vip, gold.x, city=a, n=1, soon@2027-01-01'::tagset ELSE '' END $$;
+CREATE OR REPLACE FUNCTION told(tags tagset) RETURNS tagset IMMUTABLE LANGUAGE sql AS $$ SELECT CASE WHEN current_setting('test.lie', true) = 'on' THEN 'vip, gold.x, city=a, n=1, soon@2027-01-01'::cdp.tagset ELSE '' END $$;
 SET test.lie = on;
 CREATE TABLE forged AS SELECT g AS id, ''::tagset AS tags FROM generate_series(1, 10) g;
 CREATE INDEX forged_tags ON forged USING gin (told(tags));

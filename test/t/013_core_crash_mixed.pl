@@ -21,7 +21,7 @@ sub patient
 {
 	for (1 .. 600)
 	{
-		my ($rc, $out) = $node->psql('postgres', $_[0]);
+		my ($rc, $out) = eval { $node->psql('postgres', $_[0]) };
 		return $out if defined $rc && $rc == 0;
 		sleep 0.1;
 	}

@@ -131,5 +131,7 @@ extern SPIPlanPtr cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, 
  */
 extern uint64 cdp_rules_epoch;
 extern void cdp_watch_rules(Oid relid);
+/* run a query over rules; the rows are in SPI_tuptable */
+extern void cdp_read_rules(SPIPlanPtr *slot, const char *sql);
 
 #endif							/* CDP_H */

@@ -31,6 +31,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -502,4 +503,21 @@ SPIPlanPtr
 cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
 {
 	return keep_plan(slot, sql, nargs, types, CURSOR_OPT_CUSTOM_PLAN);
+}
+
+/*
+ * Rules as they are committed now.  The news that fills a cache may be
+ * younger than the snapshot of a REPEATABLE READ transaction, and what that
+ * one would read stays in the cache when the transaction has ended.
+ */
+void
+cdp_read_rules(SPIPlanPtr *slot, const char *sql)
+{
+	Snapshot	latest;
+
+	CommandCounterIncrement();
+	latest = RegisterSnapshot(GetLatestSnapshot());
+	if (SPI_execute_snapshot(cdp_plan(slot, sql, 0, NULL), NULL, NULL, latest, InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read rules: %s", sql);
+	UnregisterSnapshot(latest);
 }

@@ -130,10 +130,7 @@ load_plan(void)
 
 	cdp_watch_rules(cdp_relation("event_schema"));
 	epoch = cdp_rules_epoch;
-	if (SPI_execute_plan(cdp_plan(&plan, "SELECT name, mode, required, traits, properties FROM cdp.event_schema",
-								  0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read cdp.event_schema");
+	cdp_read_rules(&plan, "SELECT name, mode, required, traits, properties FROM cdp.event_schema");
 
 	/* build aside, so that an error leaves the old plan in place */
 	context = AllocSetContextCreate(CacheMemoryContext, "customer_cdp tracking plan", ALLOCSET_SMALL_SIZES);

@@ -119,15 +119,12 @@ load_kinds(void)
 
 	cdp_watch_rules(cdp_relation("identifier_kind"));
 	epoch = cdp_rules_epoch;
-	if (SPI_execute_plan(cdp_plan(&plan,
-								  "SELECT kind, priority, own_profile, normalizer, coalesce(max_per_customer, 0),"
-								  " coalesce((extract(epoch FROM max_window) * 1000000)::bigint, 0),"
-								  " coalesce((extract(epoch FROM ttl) * 1000000)::bigint, 0),"
-								  " blocked_pattern, blocked_values, owner::text"
-								  " FROM cdp.identifier_kind ORDER BY kind COLLATE \"C\"",
-								  0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read cdp.identifier_kind");
+	cdp_read_rules(&plan,
+				   "SELECT kind, priority, own_profile, normalizer, coalesce(max_per_customer, 0),"
+				   " coalesce((extract(epoch FROM max_window) * 1000000)::bigint, 0),"
+				   " coalesce((extract(epoch FROM ttl) * 1000000)::bigint, 0),"
+				   " blocked_pattern, blocked_values, owner::text"
+				   " FROM cdp.identifier_kind ORDER BY kind COLLATE \"C\"");
 
 	/* build aside, so that an error leaves the old rules in place */
 	context = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp identifier kinds", ALLOCSET_SMALL_SIZES);

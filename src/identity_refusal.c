@@ -245,11 +245,8 @@ load_tombstone_rules(void)
 		return;
 	cdp_watch_rules(cdp_relation("identifier_tombstone"));
 	epoch = cdp_rules_epoch;
-	if (SPI_execute_plan(cdp_plan(&plan,
-								  "SELECT EXISTS (SELECT FROM cdp.identifier_tombstone),"
-								  " (SELECT m.value FROM cdp.meta m WHERE m.key = 'tombstone_salt')", 0, NULL),
-						 NULL, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read cdp.identifier_tombstone");
+	cdp_read_rules(&plan, "SELECT EXISTS (SELECT FROM cdp.identifier_tombstone),"
+				   " (SELECT m.value FROM cdp.meta m WHERE m.key = 'tombstone_salt')");
 	tombstones_any = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	salt = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	if (tombstones_salt != NULL)

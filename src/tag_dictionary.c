@@ -10,12 +10,10 @@
  */
 #include "tag_customer.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 static const char *const type_names[] = {"none", "number", "date", "text"};
 
@@ -68,11 +66,7 @@ load_dictionary(void)
 
 	cdp_watch_rules(cdp_relation("tag"));
 	epoch = cdp_rules_epoch;
-	/* what is committed now: the snapshot of a REPEATABLE READ transaction may be older than the news of this epoch */
-	CommandCounterIncrement();
-	if (SPI_execute_snapshot(cdp_plan(&plan, "SELECT name, value_type, default_ttl, rule IS NOT NULL, emits_events FROM cdp.tag", 0, NULL),
-							 NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read cdp.tag");
+	cdp_read_rules(&plan, "SELECT name, value_type, default_ttl, rule IS NOT NULL, emits_events FROM cdp.tag");
 
 	/* build aside, so that an error leaves the old one in place */
 	context = AllocSetContextCreate(CacheMemoryContext, "customer_cdp tags", ALLOCSET_DEFAULT_SIZES);

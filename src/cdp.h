@@ -113,6 +113,9 @@ cdp_key_is(const JsonbValue *key, const char *name)
 /* a copy of a value inside a larger jsonb that takes no more room than it needs */
 extern Jsonb *cdp_jsonb_copy(JsonbValue *value);
 
+/* what may be kept or told of somebody else's error: its message without the value that it quotes */
+extern char *cdp_message_without_values(const ErrorData *error);
+
 /*
  * Prepare once per backend and keep; *slot is a static of the caller.  The
  * statement runs with search_path = pg_catalog, pg_temp.

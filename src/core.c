@@ -506,6 +506,22 @@ cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
 }
 
 /*
+ * An error about data quotes the value that it could not take, which may be
+ * personal and may hold quotes itself: what stands from the first to the
+ * last of them stays out.
+ */
+char *
+cdp_message_without_values(const ErrorData *error)
+{
+	const char *message = error->message ? error->message : "unknown error";
+	const char *first = strchr(message, '"');
+
+	if (first == NULL || ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+		return pstrdup(message);
+	return psprintf("%.*s…%s", (int) (first - message), message, strrchr(first, '"') + 1);
+}
+
+/*
  * Rules as they are committed now.  The news that fills a cache may be
  * younger than the snapshot of a REPEATABLE READ transaction, and what that
  * one would read stays in the cache when the transaction has ended.

@@ -83,18 +83,7 @@ make_reject(int row, ErrorData *error)
 
 	r->row = row;
 	r->sqlstate = error->sqlerrcode;
-	/*
-	 * The text of a conversion error quotes the value it could not convert,
-	 * which may be personal: everything in quotes stays out.
-	 */
-	r->message = pstrdup(error->message ? error->message : "unknown error");
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
-	{
-		char	   *quote = strchr(r->message, '"');
-
-		if (quote)
-			r->message = psprintf("%.*s…", (int) (quote - r->message), r->message);
-	}
+	r->message = cdp_message_without_values(error);
 	r->hint = pstrdup(error->hint ? error->hint : "Mend the row or the mapping; CALL cdp.retry_sources() tries again.");
 	return r;
 }

@@ -355,7 +355,7 @@ cdp_refresh_segment(PG_FUNCTION_ARGS)
 		PG_END_TRY();
 		MemoryContextSwitchTo(spi);
 		if (error != NULL)
-			keep_error(&r, error->message);
+			keep_error(&r, cdp_message_without_values(error));
 		refreshed = error == NULL;
 	}
 	cdp_end(&verb);
@@ -365,7 +365,7 @@ cdp_refresh_segment(PG_FUNCTION_ARGS)
 	{
 		nulls[1] = nulls[2] = false;
 		values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-		values[2] = CStringGetTextDatum(error->message);
+		values[2] = CStringGetTextDatum(cdp_message_without_values(error));
 		nulls[3] = error->hint == NULL;
 		values[3] = error->hint ? CStringGetTextDatum(error->hint) : (Datum) 0;
 	}

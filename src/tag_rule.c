@@ -242,7 +242,7 @@ refuse_value(const Collector *c, const char *type)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the rule of tag \"%s\" gives a value that is no %s", c->tag, type),
+			 errmsg("the rule gives a value that is no %s", type),
 			 errhint("Cast column value in the rule, or define the tag with another value_type.")));
 }
 
@@ -254,7 +254,7 @@ read_number(Collector *c, double number, TagValue *value)
 	if (!cdp_tag_is_number(number))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("the rule of tag \"%s\" gives a number that a tag cannot hold", c->tag),
+				 errmsg("the rule gives a number that a tag cannot hold"),
 				 errhint("A number is finite.")));
 	value->type = TAG_NUMBER;
 	value->number = number;
@@ -693,7 +693,7 @@ cdp_refresh_tag(PG_FUNCTION_ARGS)
 		if (error != NULL)
 		{
 			Oid			types[2] = {TEXTOID, TEXTOID};
-			Datum		args[2] = {CStringGetTextDatum(r.tag), CStringGetTextDatum(error->message)};
+			Datum		args[2] = {CStringGetTextDatum(r.tag), CStringGetTextDatum(cdp_message_without_values(error))};
 
 			if (SPI_execute_with_args("UPDATE cdp.tag SET last_error = $2 WHERE name = $1", 2, types, args, NULL, false, 0) != SPI_OK_UPDATE)
 				elog(ERROR, "could not write cdp.tag");
@@ -706,7 +706,7 @@ cdp_refresh_tag(PG_FUNCTION_ARGS)
 	{
 		nulls[1] = nulls[2] = false;
 		values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-		values[2] = CStringGetTextDatum(error->message);
+		values[2] = CStringGetTextDatum(cdp_message_without_values(error));
 		nulls[3] = error->hint == NULL;
 		values[3] = error->hint ? CStringGetTextDatum(error->hint) : (Datum) 0;
 	}

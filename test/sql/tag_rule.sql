@@ -96,6 +96,11 @@ DELETE FROM shop.spend WHERE amount = 'NaN';
 ALTER TABLE shop.spend RENAME COLUMN since_when TO since;
 CALL cdp.refresh_tags();
 SELECT count(*) FROM cdp.tag WHERE last_error IS NOT NULL;
+-- a value that does not fit the query's own cast may be personal: it is neither kept nor told
+SELECT cdp.define_tag('cast', value_type => 'number', rule => 'SELECT customer_id, (''No "secret" '' || customer_id)::int AS value FROM shop.spend');
+CALL cdp.refresh_tags('cast');
+SELECT last_error FROM cdp.tag WHERE name = 'cast';
+SELECT cdp.drop_tag('cast');
 -- texts that are numbers, and those that are none
 SELECT cdp.define_tag('typed', value_type => 'number', rule => 'SELECT customer_id, note AS value FROM shop.spend');
 CALL cdp.refresh_tags('typed');

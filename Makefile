@@ -27,6 +27,9 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	value_lifecycle \
+	value_cycle \
+	value_affinity \
 	audience \
 	tag \
 	tag_query \

@@ -27,6 +27,7 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	value_logistic \
 	audience \
 	tag \
 	tag_query \

@@ -27,9 +27,8 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	value_logistic \
 	value_lifecycle \
-	value_cycle \
-	value_affinity \
 	audience \
 	tag \
 	tag_query \

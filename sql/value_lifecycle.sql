@@ -118,7 +118,7 @@ CREATE OR REPLACE TRIGGER value_tier_changed AFTER INSERT OR UPDATE OR DELETE OR
 
 -- @view
 CREATE OR REPLACE VIEW cdp.lifecycle_flow AS
-SELECT date_trunc('month', l.as_of AT TIME ZONE current_setting('cdp.timezone'))::date AS month, l.from_stage, l.to_stage,
+SELECT date_trunc('month', l.as_of AT TIME ZONE coalesce(current_setting('cdp.timezone', true), 'Asia/Shanghai'))::date AS month, l.from_stage, l.to_stage,
 	count(DISTINCT coalesce(a.customer_id, l.customer_id)) AS customers
 FROM cdp.lifecycle_log l LEFT JOIN cdp.profile_alias a ON a.profile_id = l.customer_id
 GROUP BY 1, 2, 3;

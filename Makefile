@@ -27,6 +27,10 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	value_math \
+	value_model \
+	value_logistic \
+	value_lifecycle \
 	audience \
 	tag \
 	tag_query \

@@ -135,6 +135,21 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE cdp.track_repurchases(timestamptz, int) IS 'Writes the event Repurchase Due (properties category, last_at, due_at, purchases) for every customer and category whose repurchase is due at as_of and not overdue beyond its window, as cdp.repurchase_due() says; once for each last purchase. as_of: NULL is cdp.now(). batch: customers per transaction. Progress in cdp.job_status. Commits, so it cannot run inside a transaction. Errors: 22023, 55P03 it is running already, 42501.';
 
+CREATE OR REPLACE FUNCTION cdp._value_profile_gone() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		DELETE FROM cdp.customer_value;
+		DELETE FROM cdp.lifecycle_log;
+	ELSE
+		DELETE FROM cdp.customer_value c USING oldtab o WHERE c.customer_id = o.profile_id;
+		DELETE FROM cdp.lifecycle_log l USING oldtab o WHERE l.customer_id = o.profile_id;
+	END IF;
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION cdp._value_profile_gone() IS 'internal: trigger on cdp.profile; value and stages of a profile go with it';
+
 CREATE OR REPLACE FUNCTION cdp._health_value_score() RETURNS TABLE (check_name text, ok boolean, detail text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -245,6 +260,10 @@ PERFORM cdp._ensure_table('value_work', $t$ (
 ) $t$);
 COMMENT ON TABLE cdp.value_work IS 'internal: rows of cdp.customer_value that a run of cdp.score_customers() has yet to write';
 COMMENT ON COLUMN cdp.value_work.gone IS 'the row is to go';
+CREATE OR REPLACE TRIGGER profile_value_deleted AFTER DELETE ON cdp.profile
+	REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION cdp._value_profile_gone();
+CREATE OR REPLACE TRIGGER profile_value_truncated BEFORE TRUNCATE ON cdp.profile
+	FOR EACH STATEMENT EXECUTE FUNCTION cdp._value_profile_gone();
 INSERT INTO cdp.job (job, command, schedule, description) VALUES
 	('score_customers', 'CALL cdp.score_customers()', '41 3 * * *', 'scores customers: value, churn, stage, tier'),
 	('track_repurchases', 'CALL cdp.track_repurchases()', '11 5 * * *', 'tells in events whose repurchase is due')

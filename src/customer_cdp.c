@@ -28,5 +28,6 @@ _PG_init(void)
 	cdp_identity_match_init();
 	cdp_identity_components_init();
 	cdp_segment_init();
+	cdp_value_score_init();
 	MarkGUCPrefixReserved("cdp");
 }

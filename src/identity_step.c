@@ -33,6 +33,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/resowner.h"
+#include "value_score.h"
 
 PG_FUNCTION_INFO_V1(cdp_guard_alias);
 PG_FUNCTION_INFO_V1(cdp_customers_changed_sql);
@@ -50,6 +51,7 @@ static const CdpCustomersChanged handlers[] = {
 	cdp_tags_customers_changed,
 	cdp_tag_bits_customers_changed,
 	cdp_segments_customers_changed,
+	cdp_value_customers_changed,
 #ifdef CDP_TEST_HANDLER
 	cdp_test_handler,
 #endif

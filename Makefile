@@ -31,6 +31,9 @@ CDP_MODULES = \
 	value_model \
 	value_logistic \
 	value_lifecycle \
+	value_store \
+	value_score \
+	value_propensity \
 	audience \
 	tag \
 	tag_query \
@@ -43,6 +46,7 @@ CDP_MODULES = \
 	segment_lookalike \
 	tag_rule \
 	tag_360 \
+	value_360 \
 	identity_360 \
 	core_demo
 

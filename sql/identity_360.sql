@@ -9,7 +9,7 @@ COMMENT ON FUNCTION cdp._normalize(text, text) IS 'internal: the comparable form
 CREATE OR REPLACE FUNCTION cdp._told_elsewhere(name text, source text) RETURNS boolean
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN name IN ('Customer Merged', 'Customer Unmerged') OR (source IS NOT DISTINCT FROM 'cdp'
-		AND name IN ('Tag Added', 'Tag Removed', 'Tag Expired', 'Segment Entered', 'Segment Left'));
+		AND name IN ('Tag Added', 'Tag Removed', 'Tag Expired', 'Segment Entered', 'Segment Left', 'Lifecycle Stage Changed'));
 COMMENT ON FUNCTION cdp._told_elsewhere(text, text) IS 'internal: whether an event is one of those that other functions _timeline_NAME tell from tables of their own, which say more';
 
 -- @access

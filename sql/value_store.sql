@@ -483,7 +483,8 @@ DECLARE
 	n bigint;
 BEGIN
 	PERFORM cdp._require_version();
-	UPDATE cdp.value_model m SET chosen = false WHERE m.chosen AND m.scope = _store_value_models.scope AND fits <> '[]';
+	UPDATE cdp.value_model m SET chosen = false
+	WHERE m.chosen AND m.scope = _store_value_models.scope AND m.name IN (SELECT f->>'name' FROM jsonb_array_elements(fits) f);
 	INSERT INTO cdp.value_model (name, scope, chosen, unit, time_zone, refunds, currency, data_from, data_until, customers, purchases,
 		parameters, standard_errors, log_likelihood, bic, converged, boundary, reason, diagnostics)
 	SELECT f->>'name', _store_value_models.scope, (f->>'chosen')::boolean, (f->>'unit')::interval, f->>'time_zone', f->>'refunds', f->>'currency',

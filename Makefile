@@ -31,6 +31,7 @@ CDP_MODULES = \
 	value_model \
 	value_logistic \
 	value_lifecycle \
+	value_cycle \
 	value_store \
 	value_score \
 	value_propensity \

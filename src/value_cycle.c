@@ -1,0 +1,554 @@
+/*
+ * value_cycle.c
+ *	  When a customer buys again: gaps between purchases of a category, a
+ *	  product, or anything.
+ *
+ * Somebody buys nappies every 30 days, somebody else every 20; a third one
+ * has bought once.  A gap of customer i is Gamma(k, lambda_i), regular for a
+ * large k, and the rates of the customers are Gamma(r, alpha).  So the next gap
+ * of one who has made n gaps of together S days is, with k, r and alpha of
+ * the category,
+ *
+ *		(alpha + S) * BetaPrime(k, r + k * n)
+ *
+ * and whoever is new gets the category's gap, whoever is regular his own.
+ * (Gamma gaps with gamma rates: the interpurchase time model of Herniter
+ * 1971 and Chatfield and Goodhardt 1973; the predictive distribution follows
+ * by integrating the rate out.)
+ *
+ * The fit needs three numbers per customer: n, S and the sum of ln(gap).
+ *
+ *		ln L = r ln alpha - lnG(r) + lnG(r + k n) - n lnG(k)
+ *			   + (k - 1) * sum ln(gap) - (r + k n) ln(alpha + S)
+ *
+ * Terms of n alone are a histogram, so one evaluation of value, gradient and
+ * Hessian costs one logarithm per customer, and Newton's method needs about
+ * ten.  A category that has few gaps says little about k and r; a weak prior
+ * on their logarithms, worth about two gaps, keeps them where gaps of shops
+ * usually are, and is outweighed by any real amount of data.
+ *
+ * What the model does not know: gaps that are still open when the data end
+ * are left out of the fit, and everybody is taken to be a customer still.
+ *
+ * SQL: sql/value_cycle.sql.  Page: doc/value_cycle.md.  Tests:
+ * test/sql/value_cycle.sql, test/pgtap/value_cycle.sql.
+ */
+#include "cdp.h"
+#include "value_math.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(cdp_fit_cycle);
+PG_FUNCTION_INFO_V1(cdp_cycle_quantile);
+PG_FUNCTION_INFO_V1(cdp_cycle_due);
+
+typedef struct CycleCustomer
+{
+	double		n;				/* gaps */
+	double		sum;			/* of the gaps */
+	double		logs;			/* sum of ln(gap) */
+} CycleCustomer;
+
+/* customers with the same n; the part of the likelihood that no sum changes */
+typedef struct CycleClass
+{
+	double		n;
+	double		customers;
+} CycleClass;
+
+typedef struct CycleData
+{
+	CycleCustomer *customer;	/* by n, sum, logs: results do not depend on the order of the rows */
+	int			ncustomers;
+	CycleClass *class;
+	int			nclasses;
+	double		gaps;			/* sum of n */
+	double		logs;			/* sum of logs */
+} CycleData;
+
+/* parameters on the log scale: ln k, ln r, ln alpha */
+#define NPARAMS		3
+
+typedef struct CyclePoint
+{
+	double		theta[NPARAMS];
+	double		value;			/* ln L plus the prior */
+	double		gradient[NPARAMS];
+	double		hessian[NPARAMS][NPARAMS];
+} CyclePoint;
+
+/* the prior of ln k and ln r: center and standard deviation; ln alpha has none */
+static const double prior_center[NPARAMS] = {0.6931471805599453, 1.0986122886681098, 0};	/* k = 2, r = 3 */
+static const double prior_sd[NPARAMS] = {1.0, 1.5, HUGE_VAL};
+
+/* whole days cannot tell more regular gaps apart than k = 1000; in units of the mean gap, alpha goes with r / k */
+static const double theta_min[NPARAMS] = {-4, -4, -30};
+static const double theta_max[NPARAMS] = {6.907755278982137, 9.210340371976184, 30};
+
+#define MAX_ITERATIONS	200
+
+/* value, gradient and Hessian by k, r, alpha, then by their logarithms */
+static void
+evaluate(const CycleData *data, CyclePoint *p)
+{
+	double		k = exp(p->theta[0]),
+				r = exp(p->theta[1]),
+				alpha = exp(p->theta[2]);
+	double		par[NPARAMS] = {k, r, alpha};
+	double		d[NPARAMS];
+	double		log_sum = 0,	/* sums over customers of ln(alpha+S), n ln(alpha+S), 1/(alpha+S) ... */
+				n_log_sum = 0,
+				inv = 0,
+				n_inv = 0,
+				inv2 = 0,
+				n_inv2 = 0;
+	double		value,
+				dk,
+				dr,
+				da,
+				kk,
+				kr,
+				rr;
+
+	for (int i = 0; i < data->ncustomers; i++)
+	{
+		double		n = data->customer[i].n;
+		double		a = alpha + data->customer[i].sum;
+		double		l = log(a);
+		double		v = 1 / a;
+
+		log_sum += l;
+		n_log_sum += n * l;
+		inv += v;
+		n_inv += n * v;
+		inv2 += v * v;
+		n_inv2 += n * v * v;
+	}
+
+	value = -data->gaps * cdp_log_gamma(k) + (k - 1) * data->logs
+		+ data->ncustomers * r * p->theta[2] - r * log_sum - k * n_log_sum;
+	dk = -data->gaps * cdp_digamma(k) + data->logs - n_log_sum;
+	dr = data->ncustomers * p->theta[2] - log_sum;
+	da = data->ncustomers * r / alpha - r * inv - k * n_inv;
+	kk = -data->gaps * cdp_trigamma(k);
+	kr = 0;
+	rr = 0;
+	for (int i = 0; i < data->nclasses; i++)
+	{
+		double		n = data->class[i].n;
+		double		c = data->class[i].customers;
+		double		digamma = cdp_digamma(r + k * n);
+		double		trigamma = cdp_trigamma(r + k * n);
+
+		value += c * cdp_log_rising(r, k * n);
+		dk += c * n * digamma;
+		dr += c * (digamma - cdp_digamma(r));
+		kk += c * n * n * trigamma;
+		kr += c * n * trigamma;
+		rr += c * (trigamma - cdp_trigamma(r));
+	}
+	d[0] = dk;
+	d[1] = dr;
+	d[2] = da;
+	p->hessian[0][0] = kk;
+	p->hessian[0][1] = p->hessian[1][0] = kr;
+	p->hessian[0][2] = p->hessian[2][0] = -n_inv;
+	p->hessian[1][1] = rr;
+	p->hessian[1][2] = p->hessian[2][1] = data->ncustomers / alpha - inv;
+	p->hessian[2][2] = -data->ncustomers * r / (alpha * alpha) + r * inv2 + k * n_inv2;
+
+	for (int i = 0; i < NPARAMS; i++)
+	{
+		double		away = (p->theta[i] - prior_center[i]) / prior_sd[i];
+
+		for (int j = 0; j < NPARAMS; j++)
+			p->hessian[i][j] *= par[i] * par[j];
+		p->gradient[i] = par[i] * d[i];
+		p->hessian[i][i] += p->gradient[i];
+		value -= away * away / 2;
+		p->gradient[i] -= away / prior_sd[i];
+		p->hessian[i][i] -= 1 / (prior_sd[i] * prior_sd[i]);
+	}
+	p->value = value;
+}
+
+/* solve a * x = b for a symmetric positive definite a (Cholesky); false when it is not */
+static bool
+solve(double a[NPARAMS][NPARAMS], const double *b, double *x)
+{
+	double		l[NPARAMS][NPARAMS] = {{0}};
+	double		y[NPARAMS];
+
+	for (int i = 0; i < NPARAMS; i++)
+	{
+		for (int j = 0; j <= i; j++)
+		{
+			double		s = a[i][j];
+
+			for (int m = 0; m < j; m++)
+				s -= l[i][m] * l[j][m];
+			if (i != j)
+				l[i][j] = s / l[j][j];
+			else if (s > 0 && isfinite(s))
+				l[i][i] = sqrt(s);
+			else
+				return false;
+		}
+	}
+	for (int i = 0; i < NPARAMS; i++)
+	{
+		y[i] = b[i];
+		for (int j = 0; j < i; j++)
+			y[i] -= l[i][j] * y[j];
+		y[i] /= l[i][i];
+	}
+	for (int i = NPARAMS - 1; i >= 0; i--)
+	{
+		x[i] = y[i];
+		for (int j = i + 1; j < NPARAMS; j++)
+			x[i] -= l[j][i] * x[j];
+		x[i] /= l[i][i];
+	}
+	return true;
+}
+
+/* is this parameter at a bound that the gradient would leave */
+static bool
+is_held(const CyclePoint *p, int i)
+{
+	return (p->theta[i] <= theta_min[i] && p->gradient[i] < 0) || (p->theta[i] >= theta_max[i] && p->gradient[i] > 0);
+}
+
+/*
+ * Newton's method, damped (Levenberg, Marquardt) where the surface is not a
+ * hill, within the bounds.  True when the gradient has vanished.
+ */
+static bool
+maximize(const CycleData *data, CyclePoint *best)
+{
+	double		damping = 0;
+
+	evaluate(data, best);
+	for (int iteration = 0; iteration < MAX_ITERATIONS; iteration++)
+	{
+		CyclePoint	next;
+		double		a[NPARAMS][NPARAMS],
+					step[NPARAMS],
+					largest = 0;
+		double		g[NPARAMS];
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < NPARAMS; i++)
+		{
+			bool		held = is_held(best, i);
+
+			g[i] = held ? 0 : best->gradient[i];
+			for (int j = 0; j < NPARAMS; j++)
+				a[i][j] = held || is_held(best, j) ? 0 : -best->hessian[i][j];
+			a[i][i] = held ? 1 : a[i][i] + damping * (fabs(a[i][i]) + 1e-6 * data->ncustomers);
+			largest = Max(largest, fabs(g[i]));
+		}
+		/* rounding of the sums alone gives about this much */
+		if (largest <= 1e-9 * (1 + data->gaps))
+			return true;
+		if (!solve(a, g, step))
+		{
+			damping = Max(damping * 4, 1e-3);
+			continue;
+		}
+		for (int i = 0; i < NPARAMS; i++)
+			next.theta[i] = Min(Max(best->theta[i] + Min(Max(step[i], -2), 2), theta_min[i]), theta_max[i]);
+		evaluate(data, &next);
+		if (next.value >= best->value - 1e-13 * fabs(best->value) && isfinite(next.value))
+		{
+			*best = next;
+			damping = damping > 1e-3 ? damping / 8 : 0;
+		}
+		else if (damping > 1e12)
+			return false;
+		else
+			damping = Max(damping * 4, 1e-3);
+	}
+	return false;
+}
+
+static int
+compare_customers(const void *a, const void *b)
+{
+	const CycleCustomer *x = a,
+			   *y = b;
+
+	if (x->n != y->n)
+		return x->n < y->n ? -1 : 1;
+	if (x->sum != y->sum)
+		return x->sum < y->sum ? -1 : 1;
+	return (x->logs > y->logs) - (x->logs < y->logs);
+}
+
+/* the values of a float8[] of one dimension without NULL; 22023 for any other */
+static double *
+read_numbers(ArrayType *array, int *n)
+{
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an array must have one dimension and no NULL"),
+				 errhint("Make it with array_agg() over rows without NULL.")));
+	*n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	return (double *) ARR_DATA_PTR(array);
+}
+
+/* the arrays, checked, with gaps in units of their mean, which is answered */
+static double
+read_customers(FunctionCallInfo fcinfo, CycleData *data)
+{
+	int			n,
+				n1,
+				n2;
+	double	   *gaps = read_numbers(PG_GETARG_ARRAYTYPE_P(0), &n);
+	double	   *sums = read_numbers(PG_GETARG_ARRAYTYPE_P(1), &n1);
+	double	   *logs = read_numbers(PG_GETARG_ARRAYTYPE_P(2), &n2);
+	double		total = 0,
+				scale;
+
+	if (n1 != n || n2 != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the arrays have different lengths"),
+				 errhint("Each customer is one element of all three.")));
+	memset(data, 0, sizeof(*data));
+	if (n == 0)
+		return 0;
+	data->customer = MemoryContextAllocHuge(CurrentMemoryContext, (Size) n * sizeof(CycleCustomer));
+	data->class = palloc(sizeof(CycleClass) * Min(n, 1024));
+	for (int i = 0; i < n; i++)
+	{
+		/* the mean of the logarithms is at most the logarithm of the mean */
+		if (!(gaps[i] >= 1 && gaps[i] <= 1e9 && floor(gaps[i]) == gaps[i]) || !(sums[i] >= 1e-100 && sums[i] <= 1e100) ||
+			!(logs[i] >= gaps[i] * -1000 && logs[i] <= gaps[i] * log(sums[i] / gaps[i]) + 1e-9 * gaps[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a customer has impossible gaps"),
+					 errhint("Give the number of gaps, 1 or more, their sum, and the sum of their logarithms.")));
+		data->customer[i].n = gaps[i];
+		data->customer[i].sum = sums[i];
+		data->customer[i].logs = logs[i];
+	}
+	qsort(data->customer, n, sizeof(CycleCustomer), compare_customers);
+	data->ncustomers = n;
+	for (int i = 0; i < n; i++)
+	{
+		data->gaps += data->customer[i].n;
+		total += data->customer[i].sum;
+	}
+	scale = total / data->gaps;
+	for (int i = 0; i < n; i++)
+	{
+		CycleCustomer *c = &data->customer[i];
+
+		c->sum /= scale;
+		data->logs += c->logs - c->n * log(scale);
+		if (data->nclasses == 0 || data->class[data->nclasses - 1].n != c->n)
+		{
+			if (data->nclasses >= 1024 && (data->nclasses & (data->nclasses - 1)) == 0)
+				data->class = repalloc_huge(data->class, sizeof(CycleClass) * 2 * data->nclasses);
+			data->class[data->nclasses].n = c->n;
+			data->class[data->nclasses++].customers = 0;
+		}
+		data->class[data->nclasses - 1].customers++;
+	}
+	return scale;
+}
+
+/* _fit_cycle(gaps, sums, logs) -> k, r, alpha, customers, gaps, log_likelihood, converged, boundary */
+Datum
+cdp_fit_cycle(PG_FUNCTION_ARGS)
+{
+	CycleData	data;
+	CyclePoint	p;
+	double		scale = read_customers(fcinfo, &data);
+	TupleDesc	desc;
+	Datum		values[8];
+	bool		nulls[8] = {false};
+	double		log_likelihood;
+	bool		converged,
+				boundary = false;
+
+	if (data.ncustomers == 0)
+		PG_RETURN_NULL();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	p.theta[0] = prior_center[0];
+	p.theta[1] = prior_center[1];
+	/* such that the mean gap, k alpha / (r - 1) ... 1 in our unit, is what was seen */
+	p.theta[2] = log((exp(p.theta[1]) - 1) / exp(p.theta[0]));
+	converged = maximize(&data, &p);
+	log_likelihood = p.value - data.gaps * log(scale);
+	for (int i = 0; i < 2; i++)
+	{
+		double		away = (p.theta[i] - prior_center[i]) / prior_sd[i];
+
+		log_likelihood += away * away / 2;
+		boundary = boundary || p.theta[i] <= theta_min[i] || p.theta[i] >= theta_max[i];
+	}
+	values[0] = Float8GetDatum(exp(p.theta[0]));
+	values[1] = Float8GetDatum(exp(p.theta[1]));
+	values[2] = Float8GetDatum(exp(p.theta[2]) * scale);
+	values[3] = Int64GetDatum(data.ncustomers);
+	values[4] = Int64GetDatum((int64) data.gaps);
+	values[5] = Float8GetDatum(log_likelihood);
+	values[6] = BoolGetDatum(converged);
+	values[7] = BoolGetDatum(boundary);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* the distribution of a next gap: scale * BetaPrime(k, r) */
+typedef struct NextGap
+{
+	double		k;
+	double		r;
+	double		scale;
+} NextGap;
+
+static void
+check_positive(const char *name, double value, double most)
+{
+	if (!(value > 0 && value <= most))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is %g", name, value),
+				 errhint("It must be above 0 and at most %g.", most)));
+}
+
+/* from arguments k, r, alpha, gaps, sum_gap */
+static NextGap
+read_next_gap(FunctionCallInfo fcinfo)
+{
+	double		k = PG_GETARG_FLOAT8(0);
+	double		r = PG_GETARG_FLOAT8(1);
+	double		alpha = PG_GETARG_FLOAT8(2);
+	double		gaps = PG_GETARG_FLOAT8(3);
+	double		sum = PG_GETARG_FLOAT8(4);
+	NextGap		gap;
+
+	check_positive("k", k, 1e6);
+	check_positive("r", r, 1e6);
+	check_positive("alpha", alpha, 1e12);
+	if (!(gaps >= 0 && gaps <= 1e9) || !(sum >= 0 && sum <= 1e12))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the number of gaps or their sum is out of range"),
+				 errhint("A customer without gaps has 0 of both.")));
+	gap.k = k;
+	gap.r = r + k * gaps;
+	gap.scale = alpha + sum;
+	return gap;
+}
+
+/* probability that the gap is at most t */
+static double
+gap_cdf(const NextGap *g, double t)
+{
+	double		whole = g->scale + t;
+
+	return t <= 0 ? 0 : exp(cdp_log_beta_inc(g->k, g->r, t / whole, g->scale / whole));
+}
+
+/*
+ * The gap that is reached with probability p: Newton's method for u = ln(gap /
+ * scale), where the distribution is nearly symmetric, kept inside a bracket.
+ */
+static double
+gap_quantile(const NextGap *g, double p)
+{
+	double		log_beta = cdp_log_beta(g->k, g->r);
+	double		sd = sqrt(cdp_trigamma(g->k) + cdp_trigamma(g->r));
+	double		u = cdp_digamma(g->k) - cdp_digamma(g->r) + sd * (p < 0.3 ? -1.2 : p > 0.7 ? 1.2 : 0);
+	double		low = u - 10 * sd - 1 / g->k - 20,
+				high = u + 10 * sd + 1 / g->r + 20;
+
+	/* shapes near 0 have tails beyond any fixed number of standard deviations */
+	while (gap_cdf(g, g->scale * exp(low)) > p && low > -700)
+		low -= 2 * (high - low);
+	while (gap_cdf(g, g->scale * exp(high)) < p && high < 700)
+		high += 2 * (high - low);
+	for (int i = 0; i < 200; i++)
+	{
+		double		x = 1 / (1 + exp(-u)),
+					y = 1 / (1 + exp(u));
+		double		off = exp(cdp_log_beta_inc(g->k, g->r, x, y)) - p;
+		double		slope = exp(g->k * log(x) + g->r * log(y) - log_beta);
+		double		next = u - off / slope;
+
+		if (off > 0)
+			high = u;
+		else
+			low = u;
+		if (!(next > low && next < high))
+			next = (low + high) / 2;
+		off = fabs(next - u);
+		u = next;
+		if (off < 1e-9)
+			break;
+	}
+	return g->scale * exp(u);
+}
+
+/* _cycle_quantile(k, r, alpha, gaps, sum_gap, probability): the gap that is reached with that probability */
+Datum
+cdp_cycle_quantile(PG_FUNCTION_ARGS)
+{
+	NextGap		gap = read_next_gap(fcinfo);
+	double		p = PG_GETARG_FLOAT8(5);
+
+	if (!(p > 0 && p < 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("probability is %g", p),
+				 errhint("It must lie between 0 and 1; 0.5 gives the median.")));
+	PG_RETURN_FLOAT8(gap_quantile(&gap, p));
+}
+
+/*
+ * _cycle_due(k, r, alpha, gaps, sum_gap, elapsed, within, quantity): median,
+ * 10 % and 90 % point of a gap that began so long ago, and the probability
+ * that it ends within so long, since it has not ended yet; NULL unless the
+ * median lies before the end of that time and the 90 % point not in the past.
+ * Most gaps of a shop are over, so this is asked before anything is inverted.
+ */
+Datum
+cdp_cycle_due(PG_FUNCTION_ARGS)
+{
+	NextGap		gap = read_next_gap(fcinfo);
+	double		elapsed = PG_GETARG_FLOAT8(5);
+	double		within = PG_GETARG_FLOAT8(6);
+	double		quantity = PG_GETARG_FLOAT8(7);
+	double		before,
+				after;
+	Datum		d[4];
+
+	check_positive("within", within, 1e9);
+	check_positive("quantity", quantity, 1e30);
+	if (!(elapsed >= 0 && elapsed <= 1e9))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("elapsed is %g", elapsed),
+				 errhint("It must be 0 or more.")));
+	/* gaps are per unit: two bags last twice as long */
+	before = gap_cdf(&gap, elapsed / quantity);
+	if (before > 0.9)
+		PG_RETURN_NULL();
+	after = gap_cdf(&gap, (elapsed + within) / quantity);
+	if (after <= 0.5)
+		PG_RETURN_NULL();
+	d[0] = Float8GetDatum(gap_quantile(&gap, 0.5) * quantity);
+	d[1] = Float8GetDatum(gap_quantile(&gap, 0.1) * quantity);
+	d[2] = Float8GetDatum(gap_quantile(&gap, 0.9) * quantity);
+	d[3] = Float8GetDatum((after - before) / (1 - before));
+	PG_RETURN_ARRAYTYPE_P(construct_array(d, 4, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}

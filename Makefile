@@ -29,6 +29,7 @@ CDP_MODULES = \
 	value \
 	value_math \
 	value_model \
+	value_fit \
 	value_predict \
 	audience \
 	tag \

@@ -31,8 +31,8 @@ outlook_args(FunctionCallInfo fcinfo, Outlook *o)
 	double		t_x = PG_GETARG_FLOAT8(2);
 	double		t_cal = PG_GETARG_FLOAT8(3);
 
-	cdp_check_customer(x, t_x, t_cal);
-	cdp_outlook(cdp_model_arg(fcinfo, 0), x, t_x, t_cal, o);
+	cdp_check_transactions(x, t_x, t_cal);
+	cdp_outlook(cdp_value_model_arg(fcinfo, 0), x, t_x, t_cal, o);
 }
 
 /* p_alive(model, x, t_x, t_cal) */
@@ -42,7 +42,7 @@ cdp_p_alive(PG_FUNCTION_ARGS)
 	Outlook		o;
 
 	outlook_args(fcinfo, &o);
-	PG_RETURN_FLOAT8(o.alive);
+	PG_RETURN_DATUM(cdp_prediction(o.alive));
 }
 
 /* p_alive(model, x, t_x, t_cal, ahead) */
@@ -53,7 +53,7 @@ cdp_p_alive_ahead(PG_FUNCTION_ARGS)
 	Outlook		o;
 
 	outlook_args(fcinfo, &o);
-	PG_RETURN_FLOAT8(cdp_outlook_alive(&o, ahead));
+	PG_RETURN_DATUM(cdp_prediction(cdp_outlook_alive(&o, ahead)));
 }
 
 /* _log_p_alive(model, x, t_x, t_cal): where p_alive itself is 0 */
@@ -63,7 +63,7 @@ cdp_log_p_alive(PG_FUNCTION_ARGS)
 	Outlook		o;
 
 	outlook_args(fcinfo, &o);
-	PG_RETURN_FLOAT8(o.log_alive);
+	PG_RETURN_DATUM(cdp_prediction(o.log_alive));
 }
 
 /* expected_purchases(model, x, t_x, t_cal, horizon) */
@@ -74,7 +74,7 @@ cdp_expected_purchases(PG_FUNCTION_ARGS)
 	Outlook		o;
 
 	outlook_args(fcinfo, &o);
-	PG_RETURN_FLOAT8(cdp_outlook_purchases(&o, horizon));
+	PG_RETURN_DATUM(cdp_prediction(cdp_outlook_purchases(&o, horizon)));
 }
 
 /* expected_purchases(model, horizon): of a customer who has just made his first */
@@ -84,8 +84,8 @@ cdp_expected_purchases_new(PG_FUNCTION_ARGS)
 	double		horizon = cdp_time_arg(fcinfo, 1, "horizon");
 	Outlook		o;
 
-	cdp_outlook(cdp_model_arg(fcinfo, 0), 0, 0, 0, &o);
-	PG_RETURN_FLOAT8(cdp_outlook_purchases(&o, horizon));
+	cdp_outlook(cdp_value_model_arg(fcinfo, 0), 0, 0, 0, &o);
+	PG_RETURN_DATUM(cdp_prediction(cdp_outlook_purchases(&o, horizon)));
 }
 
 /* purchase_pmf(model, n, horizon) */
@@ -100,7 +100,7 @@ cdp_purchase_pmf(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("n must be 0 or more"),
 				 errhint("n is a number of repeat purchases.")));
-	PG_RETURN_FLOAT8(cdp_purchase_pmf_value(cdp_model_arg(fcinfo, 0), n, horizon));
+	PG_RETURN_DATUM(cdp_prediction(cdp_purchase_pmf_value(cdp_value_model_arg(fcinfo, 0), n, horizon)));
 }
 
 /* p_purchase(model, x, t_x, t_cal, horizon) */
@@ -111,7 +111,7 @@ cdp_p_purchase(PG_FUNCTION_ARGS)
 	Outlook		o;
 
 	outlook_args(fcinfo, &o);
-	PG_RETURN_FLOAT8(cdp_outlook_p_purchase(&o, horizon));
+	PG_RETURN_DATUM(cdp_prediction(cdp_outlook_p_purchase(&o, horizon)));
 }
 
 /* next_purchase(model, x, t_x, t_cal, probability) */
@@ -126,7 +126,7 @@ cdp_next_purchase(PG_FUNCTION_ARGS)
 	t = cdp_outlook_next(&o, probability);
 	if (isnan(t))
 		PG_RETURN_NULL();
-	PG_RETURN_FLOAT8(t);
+	PG_RETURN_DATUM(cdp_prediction(t));
 }
 
 /* dert(model, x, t_x, t_cal, discount) */
@@ -142,5 +142,5 @@ cdp_dert(PG_FUNCTION_ARGS)
 				 errmsg("discount must be above 0"),
 				 errhint("It is continuous, per unit of time: ln(1.15)/52 is 15 %% a year in weeks. Without a discount only a finite horizon has a value, see cdp.expected_purchases.")));
 	outlook_args(fcinfo, &o);
-	PG_RETURN_FLOAT8(cdp_outlook_discounted(&o, 0, INFINITY, discount));
+	PG_RETURN_DATUM(cdp_prediction(cdp_outlook_discounted(&o, 0, INFINITY, discount)));
 }

@@ -24,21 +24,8 @@
 #include "cdp.h"
 
 #include "value_math.h"
+#include "value_model.h"
 
-typedef enum
-{
-	MODEL_BGNBD,
-	MODEL_MBGNBD,
-	MODEL_MBGCNBD,
-	MODEL_PARETONBD,
-	MODEL_NBD,
-	MODEL_GAMMAGAMMA,
-	MODEL_BGBB,
-	MODEL_SBG
-} ModelKind;
-
-#define MODEL_MAX_PARAMETERS	4
-#define MODEL_MAX_K				32
 #define MAX_TIME				1e15	/* of any time, in units */
 
 /* Nodes for an expectation over Beta(a, b); see value_predict_beta.c. */
@@ -63,9 +50,7 @@ typedef struct BetaCache
 typedef struct ValueModel
 {
 	ModelKind	kind;
-	int			k;				/* 1 but for MBG/CNBD-k */
-	int			nparameters;
-	double		parameter[MODEL_MAX_PARAMETERS];	/* in the order of the type */
+	ModelParameters parameters;
 	bool		has_covariance;
 	double		covariance[MODEL_MAX_PARAMETERS * MODEL_MAX_PARAMETERS];
 	BetaCache  *nodes;
@@ -86,12 +71,11 @@ typedef struct Outlook
 } Outlook;
 
 /* value_predict_args.c: arguments of SQL functions, checked */
-extern ValueModel *cdp_model_arg(FunctionCallInfo fcinfo, int argno);
-extern ValueModel *cdp_model_read(Datum model, MemoryContext context);
+extern ValueModel *cdp_value_model_arg(FunctionCallInfo fcinfo, int argno);
+extern ValueModel *cdp_value_model_read(HeapTupleHeader row, MemoryContext context);
 extern double cdp_time_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern double cdp_probability_arg(FunctionCallInfo fcinfo, int argno, const char *name);
-extern void cdp_check_customer(double x, double t_x, double t_cal);
-extern void cdp_check_count(double x);
+extern Datum cdp_prediction(double value);
 
 /* value_predict_beta.c: expectations over Beta(a, b) */
 extern BetaCache *cdp_beta_cache(double a, MemoryContext context);
@@ -106,7 +90,7 @@ extern double cdp_outlook_next(const Outlook *o, double probability);
 extern double cdp_outlook_discounted(const Outlook *o, double from, double until, double discount);
 extern double cdp_purchase_pmf_value(ValueModel *model, int n, double t);
 
-/* value_predict_phase.c, value_predict_pareto.c: what differs between them */
+/* value_predict_phase.c, value_predict_pareto.c: where they differ */
 extern double cdp_bg_purchases(const Outlook *o, double t);
 extern double cdp_bg_alive(const Outlook *o, double t);
 extern double cdp_pareto_integral(double until, double m, double a, double n, double c);

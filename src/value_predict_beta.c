@@ -57,7 +57,7 @@ bell_end(double a, double b, double peak, double limit)
 
 	if (logit_log_density(a, b, limit) > goal)
 		return limit;
-	for (int i = 0; i < 40 && fabs(far - near) > 0.01 * fabs(far - peak); i++)
+	for (int i = 0; i < 60 && fabs(far - near) > 0.01 * fabs(far - peak); i++)
 	{
 		double		middle = 0.5 * (near + far);
 
@@ -81,6 +81,18 @@ make_fine(double a, double b, MemoryContext context)
 	double		high;
 	double		log_beta = cdp_log_beta(a, b);
 
+	/* so narrow that it is a point */
+	if (!(deviation > 1e-7))
+	{
+		nodes->n = 1;
+		nodes->p = MemoryContextAlloc(context, 3 * sizeof(double));
+		nodes->q = nodes->p + 1;
+		nodes->weight = nodes->q + 1;
+		nodes->p[0] = 1.0 / (1.0 + b / a);
+		nodes->q[0] = 1.0 / (1.0 + a / b);
+		nodes->weight[0] = 1.0;
+		return nodes;
+	}
 	peak = Max(FINE_LOW + 1.0, Min(FINE_HIGH - 1.0, peak));
 	low = bell_end(a, b, peak, FINE_LOW);
 	high = bell_end(a, b, peak, FINE_HIGH);

@@ -19,7 +19,7 @@
  */
 #include "value_predict.h"
 
-#include "miscadmin.h"
+#include "value_likelihood.h"
 
 PG_FUNCTION_INFO_V1(cdp_bgbb_p_alive);
 PG_FUNCTION_INFO_V1(cdp_bgbb_expected_purchases);
@@ -64,45 +64,28 @@ rate_arg(FunctionCallInfo fcinfo, int argno)
 	return rate;
 }
 
-/*
- * The donor of arguments 1 to 3.  The chance of his past is a sum over the
- * period after which he left, from that of his last gift on; relative to
- * that of being there still, one term follows from the other.
- */
-static void
-donor_args(FunctionCallInfo fcinfo, Donor *donor)
-{
-	const double *v = cdp_model_arg(fcinfo, 0)->parameter;
-	double		x = PG_GETARG_FLOAT8(1);
-	double		t_x = PG_GETARG_FLOAT8(2);
-	double		n = PG_GETARG_FLOAT8(3);
-	double		sum = -INFINITY;
-
-	cdp_check_count(x);
-	if (!(n >= 0 && n <= MAX_PERIODS && n == floor(n) && t_x >= x && t_x <= n && t_x == floor(t_x)) || (x == 0 && t_x > 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("x, t_x and n must be whole numbers with 0 <= x <= t_x <= n, and t_x = 0 where x = 0"),
-				 errhint("n counts periods of observation (at most %d), x those with a purchase, t_x is the number of the last of them.", MAX_PERIODS)));
-	for (double i = 0; i < n - t_x; i += 1)
-	{
-		double		term = cdp_log_beta(v[0] + x, v[1] + t_x - x + i) + cdp_log_beta(v[2] + 1.0, v[3] + t_x + i);
-
-		if ((int) i % 1024 == 0)
-			CHECK_FOR_INTERRUPTS();
-		sum = cdp_log_add(sum, term);
-	}
-	donor->gamma = v[2];
-	donor->c = v[3] + n;
-	donor->gives = (v[0] + x) / (v[0] + v[1] + n);
-	donor->log_there = -cdp_log_add(0, sum - cdp_log_beta(v[0] + x, v[1] + n - x) - cdp_log_beta(v[2], v[3] + n));
-}
-
 /* ln E (1 - theta)^n over Beta(a, b) */
 static double
 log_survival(double a, double b, double n)
 {
 	return cdp_log_rising(b, n) - cdp_log_rising(a + b, n);
+}
+
+/* The donor of arguments 1 to 3. */
+static void
+donor_args(FunctionCallInfo fcinfo, Donor *donor)
+{
+	const double *v = cdp_value_model_arg(fcinfo, 0)->parameters.par;
+	double		x = PG_GETARG_FLOAT8(1);
+	double		t_x = PG_GETARG_FLOAT8(2);
+	double		n = PG_GETARG_FLOAT8(3);
+
+	cdp_check_occasions(x, t_x, n);
+	donor->gamma = v[2];
+	donor->c = v[3] + n;
+	donor->gives = (v[0] + x) / (v[0] + v[1] + n);
+	donor->log_there = cdp_log_rising(v[0], x) + cdp_log_rising(v[1], n - x) - cdp_log_rising(v[0] + v[1], n) +
+		log_survival(v[2], v[3], n) - cdp_bgbb_log_likelihood(v, x, t_x, n, NULL);
 }
 
 /* E (1+d)/(d+theta) over Beta(a, b) */
@@ -127,7 +110,7 @@ cdp_bgbb_p_alive(PG_FUNCTION_ARGS)
 
 	check_periods(ahead, "ahead");
 	donor_args(fcinfo, &donor);
-	PG_RETURN_FLOAT8(exp(donor.log_there + log_survival(donor.gamma, donor.c, ahead)));
+	PG_RETURN_DATUM(cdp_prediction(exp(donor.log_there + log_survival(donor.gamma, donor.c, ahead))));
 }
 
 /* expected_purchases(model, x, t_x, n, horizon): in periods n+1 ... n+horizon */
@@ -146,7 +129,7 @@ cdp_bgbb_expected_purchases(PG_FUNCTION_ARGS)
 		there *= (donor.c + i) / (donor.gamma + donor.c + i);
 		sum += there;
 	}
-	PG_RETURN_FLOAT8(exp(donor.log_there) * donor.gives * sum);
+	PG_RETURN_DATUM(cdp_prediction(exp(donor.log_there) * donor.gives * sum));
 }
 
 /* dert(model, x, t_x, n, rate): period n+1 is discounted once */
@@ -157,26 +140,26 @@ cdp_bgbb_dert(PG_FUNCTION_ARGS)
 	Donor		donor;
 
 	donor_args(fcinfo, &donor);
-	PG_RETURN_FLOAT8(exp(donor.log_there + log_survival(donor.gamma, donor.c, 1)) * donor.gives *
-					 geometric_sum(donor.gamma, donor.c + 1.0, rate) / (1.0 + rate));
+	PG_RETURN_DATUM(cdp_prediction(exp(donor.log_there + log_survival(donor.gamma, donor.c, 1)) * donor.gives *
+					 geometric_sum(donor.gamma, donor.c + 1.0, rate) / (1.0 + rate)));
 }
 
 /* survival(model, t): still there after t renewals */
 Datum
 cdp_sbg_survival(PG_FUNCTION_ARGS)
 {
-	const double *v = cdp_model_arg(fcinfo, 0)->parameter;
+	const double *v = cdp_value_model_arg(fcinfo, 0)->parameters.par;
 	int32		t = PG_GETARG_INT32(1);
 
 	check_periods(t, "t");
-	PG_RETURN_FLOAT8(exp(log_survival(v[0], v[1], t)));
+	PG_RETURN_DATUM(cdp_prediction(exp(log_survival(v[0], v[1], t))));
 }
 
 /* retention_rate(model, t): of those there after t-1 renewals, how many renew the t-th time */
 Datum
 cdp_sbg_retention_rate(PG_FUNCTION_ARGS)
 {
-	const double *v = cdp_model_arg(fcinfo, 0)->parameter;
+	const double *v = cdp_value_model_arg(fcinfo, 0)->parameters.par;
 	int32		t = PG_GETARG_INT32(1);
 
 	check_periods(t, "t");
@@ -185,23 +168,23 @@ cdp_sbg_retention_rate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("t must be from 1 to %d", MAX_PERIODS),
 				 errhint("The first renewal is number 1.")));
-	PG_RETURN_FLOAT8((v[1] + t - 1.0) / (v[0] + v[1] + t - 1.0));
+	PG_RETURN_DATUM(cdp_prediction((v[1] + t - 1.0) / (v[0] + v[1] + t - 1.0)));
 }
 
 /* del(model, rate): of a new customer; his first period is not discounted */
 Datum
 cdp_sbg_del(PG_FUNCTION_ARGS)
 {
-	const double *v = cdp_model_arg(fcinfo, 0)->parameter;
+	const double *v = cdp_value_model_arg(fcinfo, 0)->parameters.par;
 
-	PG_RETURN_FLOAT8(geometric_sum(v[0], v[1], rate_arg(fcinfo, 1)));
+	PG_RETURN_DATUM(cdp_prediction(geometric_sum(v[0], v[1], rate_arg(fcinfo, 1))));
 }
 
 /* derl(model, rate, n): of a customer just before his n-th renewal */
 Datum
 cdp_sbg_derl(PG_FUNCTION_ARGS)
 {
-	const double *v = cdp_model_arg(fcinfo, 0)->parameter;
+	const double *v = cdp_value_model_arg(fcinfo, 0)->parameters.par;
 	double		rate = rate_arg(fcinfo, 1);
 	int32		n = PG_GETARG_INT32(2);
 
@@ -211,5 +194,5 @@ cdp_sbg_derl(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("n must be from 1 to %d", MAX_PERIODS),
 				 errhint("The first renewal is number 1; cdp.del is for a new customer.")));
-	PG_RETURN_FLOAT8((v[1] + n - 1.0) / (v[0] + v[1] + n - 1.0) * geometric_sum(v[0], v[1] + n, rate));
+	PG_RETURN_DATUM(cdp_prediction((v[1] + n - 1.0) / (v[0] + v[1] + n - 1.0) * geometric_sum(v[0], v[1] + n, rate)));
 }

@@ -29,9 +29,9 @@ PG_FUNCTION_INFO_V1(cdp_clv_ci);
 double
 cdp_amount_value(const ValueModel *model, double x, double mean_amount)
 {
-	double		p = model->parameter[0];
-	double		q = model->parameter[1];
-	double		v = model->parameter[2];
+	double		p = model->parameters.par[0];
+	double		q = model->parameters.par[1];
+	double		v = model->parameters.par[2];
 
 	if (p * x + q <= 1.0)
 		return NAN;
@@ -46,11 +46,7 @@ amount_arg(FunctionCallInfo fcinfo, int argno, double x, double *mean_amount)
 	if (PG_ARGISNULL(argno))
 		return x == 0;
 	*mean_amount = PG_GETARG_FLOAT8(argno);
-	if (!(*mean_amount >= 0 && isfinite(*mean_amount)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("mean_amount must be 0 or more"),
-				 errhint("It is the mean over the x repeat purchases; leave other rows out with WHERE mean_amount >= 0 AND mean_amount < 'Infinity'.")));
+	cdp_check_amount(x, *mean_amount);
 	return true;
 }
 
@@ -65,13 +61,13 @@ cdp_expected_amount(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	x = PG_GETARG_FLOAT8(1);
-	cdp_check_count(x);
+	cdp_check_amount(x, 0);
 	if (!amount_arg(fcinfo, 2, x, &mean_amount))
 		PG_RETURN_NULL();
-	result = cdp_amount_value(cdp_model_arg(fcinfo, 0), x, mean_amount);
+	result = cdp_amount_value(cdp_value_model_arg(fcinfo, 0), x, mean_amount);
 	if (isnan(result))
 		PG_RETURN_NULL();
-	PG_RETURN_FLOAT8(result);
+	PG_RETURN_DATUM(cdp_prediction(result));
 }
 
 /* What the arguments of clv(model, amount, x, t_x, t_cal, mean_amount, horizon, discount, margin) amount to. */
@@ -101,7 +97,7 @@ clv_args(FunctionCallInfo fcinfo, ClvArgs *args, MemoryContext context)
 	args->x = PG_GETARG_FLOAT8(2);
 	args->t_x = PG_GETARG_FLOAT8(3);
 	args->t_cal = PG_GETARG_FLOAT8(4);
-	cdp_check_customer(args->x, args->t_x, args->t_cal);
+	cdp_check_transactions(args->x, args->t_x, args->t_cal);
 	if (!amount_arg(fcinfo, 5, args->x, &args->mean_amount))
 		return false;
 	args->discount = PG_GETARG_FLOAT8(7);
@@ -127,8 +123,8 @@ clv_args(FunctionCallInfo fcinfo, ClvArgs *args, MemoryContext context)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("margin must be 0 or more"),
 				 errhint("It is the share of the money that is earned: 0.3 is 30 %%.")));
-	args->model = context ? cdp_model_read(PG_GETARG_DATUM(0), context) : cdp_model_arg(fcinfo, 0);
-	args->money = context ? cdp_model_read(PG_GETARG_DATUM(1), context) : cdp_model_arg(fcinfo, 1);
+	args->model = context ? cdp_value_model_read(PG_GETARG_HEAPTUPLEHEADER(0), context) : cdp_value_model_arg(fcinfo, 0);
+	args->money = context ? cdp_value_model_read(PG_GETARG_HEAPTUPLEHEADER(1), context) : cdp_value_model_arg(fcinfo, 1);
 	return true;
 }
 
@@ -157,7 +153,7 @@ cdp_clv(PG_FUNCTION_ARGS)
 	result = clv_value(&args);
 	if (isnan(result))
 		PG_RETURN_NULL();
-	PG_RETURN_FLOAT8(result);
+	PG_RETURN_DATUM(cdp_prediction(result));
 }
 
 /* What clv_schedule() keeps between rows. */
@@ -267,7 +263,7 @@ static double
 log_variance(const ValueModel *model, ModelValue value, const void *args)
 {
 	const double step = 1e-4;
-	int			n = model->nparameters;
+	int			n = cdp_model_nparameters(model->kind);
 	double		gradient[MODEL_MAX_PARAMETERS];
 	double		variance = 0;
 	MemoryContext work;
@@ -285,12 +281,12 @@ log_variance(const ValueModel *model, ModelValue value, const void *args)
 		{
 			ValueModel	other = *model;
 
-			other.parameter[i] *= exp(s == 0 ? -step : step);
+			other.parameters.par[i] *= exp(s == 0 ? -step : step);
 			if (other.nodes != NULL)
-				other.nodes = cdp_beta_cache(other.parameter[2], work);
+				other.nodes = cdp_beta_cache(other.parameters.par[2], work);
 			side[s] = log(value(&other, args));
 		}
-		gradient[i] = (side[1] - side[0]) / (2.0 * step) / model->parameter[i];
+		gradient[i] = (side[1] - side[0]) / (2.0 * step) / model->parameters.par[i];
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);
@@ -343,14 +339,14 @@ purchases_of_model(ValueModel *model, const void *args)
 Datum
 cdp_expected_purchases_ci(PG_FUNCTION_ARGS)
 {
-	PurchasesArgs args = {PG_GETARG_FLOAT8(1), PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3)};
+	PurchasesArgs args = {PG_GETARG_FLOAT8(1), PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3), 0};
 	double		level = cdp_probability_arg(fcinfo, 5, "level");
 	ValueModel *model;
 	double		estimate;
 
 	args.horizon = cdp_time_arg(fcinfo, 4, "horizon");
-	cdp_check_customer(args.x, args.t_x, args.t_cal);
-	model = cdp_model_arg(fcinfo, 0);
+	cdp_check_transactions(args.x, args.t_x, args.t_cal);
+	model = cdp_value_model_arg(fcinfo, 0);
 	estimate = purchases_of_model(model, &args);
 	/* nothing to come is nothing under every model near this one */
 	PG_RETURN_DATUM(interval(fcinfo, estimate,

@@ -18,20 +18,21 @@
 
 #include "miscadmin.h"
 
+#include "value_likelihood.h"
+
+#define LOG_MAX	700.0			/* e^700 is within float8 */
+
 /* BG/NBD: leaves after a repeat purchase, so never before the first. */
 static void
-outlook_bg(const ValueModel *m, double x, double t_x, double t_cal, Outlook *o)
+outlook_bg(const ModelParameters *m, double x, double t_x, double t_cal, Outlook *o)
 {
-	double		alpha = m->parameter[1];
-	double		a = m->parameter[2];
-	double		b = m->parameter[3];
+	AliveTerms	terms;
 
-	o->leave_a = a;
-	o->leave_b = b + x;
+	cdp_bgnbd_terms(m->par, x, t_x, t_cal, &terms);
+	o->log_alive = -cdp_log_add(0, terms.gone - terms.alive);
+	o->leave_a = m->par[2];
+	o->leave_b = m->par[3] + x;
 	o->phase[0] = 1;
-	o->log_alive = 0;
-	if (x > 0)
-		o->log_alive = -cdp_log_add(0, log(a) - log(b + (x - 1.0)) + o->shape * log1p((t_cal - t_x) / (alpha + t_x)));
 }
 
 /*
@@ -39,33 +40,28 @@ outlook_bg(const ValueModel *m, double x, double t_x, double t_cal, Outlook *o)
  * one too; since the last one there have been j < k arrivals.
  */
 static void
-outlook_mbg(const ValueModel *m, double x, double t_x, double t_cal, Outlook *o)
+outlook_mbg(const ModelParameters *m, double x, double t_x, double t_cal, Outlook *o)
 {
-	double		alpha = m->parameter[1];
-	double		a = m->parameter[2];
-	double		b = m->parameter[3];
-	double		gone = log(a) - log(b + x) + o->shape * log1p((t_cal - t_x) / (alpha + t_x));
-	double		log_part = log(t_cal - t_x) - log(alpha + t_cal);
-	double		here;
+	AliveTerms	terms;
 
-	o->leave_a = a;
-	o->leave_b = b + x + 1.0;
-	o->phase[0] = 0;
-	for (int j = 1; j < m->k; j++)
-		o->phase[j] = cdp_log_rising(o->shape, j) - cdp_log_gamma(j + 1.0) + j * log_part;
-	here = cdp_log_sum(o->phase, m->k);
+	cdp_mbgcnbd_terms(m->k, m->par, x, t_x, t_cal, &terms, o->phase);
+	o->log_alive = -cdp_log_add(0, terms.gone - terms.alive);
+	o->leave_a = m->par[2];
+	o->leave_b = m->par[3] + x + 1.0;
 	for (int j = 0; j < m->k; j++)
-		o->phase[j] = exp(o->phase[j] - here);
-	o->log_alive = -cdp_log_add(0, gone - here);
+		o->phase[j] = m->k == 1 ? 1.0 : exp(o->phase[j] - terms.alive);
 }
 
-/* Pareto/NBD: leaves at any time. */
+/*
+ * Pareto/NBD: leaves at any time.  The odds are those of
+ * cdp_paretonbd_terms(), with as many nodes as this customer needs.
+ */
 static void
-outlook_pareto(const ValueModel *m, double x, double t_x, double t_cal, Outlook *o)
+outlook_pareto(const ModelParameters *m, double x, double t_x, double t_cal, Outlook *o)
 {
-	double		alpha = m->parameter[1];
-	double		s = m->parameter[2];
-	double		beta = m->parameter[3];
+	double		alpha = m->par[1];
+	double		s = m->par[2];
+	double		beta = m->par[3];
 	double		since = t_cal - t_x;
 
 	o->leave_a = s;
@@ -82,21 +78,21 @@ void
 cdp_outlook(ValueModel *model, double x, double t_x, double t_cal, Outlook *o)
 {
 	o->kind = model->kind;
-	o->k = model->k;
+	o->k = model->parameters.k;
 	o->nodes = model->nodes;
-	o->shape = model->parameter[0] + model->k * x;
-	o->rate = model->parameter[1] + t_cal;
+	o->shape = model->parameters.par[0] + model->parameters.k * x;
+	o->rate = model->parameters.par[1] + t_cal;
 	switch (model->kind)
 	{
 		case MODEL_BGNBD:
-			outlook_bg(model, x, t_x, t_cal, o);
+			outlook_bg(&model->parameters, x, t_x, t_cal, o);
 			break;
 		case MODEL_MBGNBD:
 		case MODEL_MBGCNBD:
-			outlook_mbg(model, x, t_x, t_cal, o);
+			outlook_mbg(&model->parameters, x, t_x, t_cal, o);
 			break;
 		case MODEL_PARETONBD:
-			outlook_pareto(model, x, t_x, t_cal, o);
+			outlook_pareto(&model->parameters, x, t_x, t_cal, o);
 			break;
 		case MODEL_NBD:
 			o->log_alive = 0;
@@ -266,6 +262,7 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 	double		horizon = isinf(until) && discount > 0 ? Min(from + 50.0 / discount, MAX_TIME * 100) : until;
 	double		h;
 	double		start;
+	double		end;
 	double		panels;
 	double		half;
 	double		sum = 0;
@@ -277,9 +274,10 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 	if (discount == 0 || horizon <= from || o->alive == 0)
 		return ends;
 	h = 1.0 / ((1.0 + o->shape) / o->rate + discount + (o->kind == MODEL_PARETONBD ? o->leave_a / o->leave_b : 0));
-	start = log1p(from / h);
-	panels = ceil((log1p(horizon / h) - start) / 1.5);
-	half = 0.5 * (log1p(horizon / h) - start) / panels;
+	start = Min(log1p(from / h), LOG_MAX);
+	end = Min(log1p(horizon / h), LOG_MAX);
+	panels = ceil((end - start) / 1.5);
+	half = 0.5 * (end - start) / panels;
 	for (double i = 0; i < panels; i += 1)
 	{
 		double		centre = start + (2.0 * i + 1.0) * half;
@@ -306,10 +304,10 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 double
 cdp_purchase_pmf_value(ValueModel *model, int n, double t)
 {
-	double		r = model->parameter[0];
-	double		alpha = model->parameter[1];
-	double		a = model->parameter[2];
-	double		b = model->parameter[3];
+	double		r = model->parameters.par[0];
+	double		alpha = model->parameters.par[1];
+	double		a = model->parameters.par[2];
+	double		b = model->parameters.par[3];
 	int			chances = model->kind == MODEL_MBGNBD ? n + 1 : n;
 	double		log_arrivals;
 	double		log_at_least;

@@ -24,7 +24,7 @@ double
 cdp_pareto_integral(double until, double m, double a, double n, double c)
 {
 	double		h = 1.0 / (m / a + n / c);
-	double		end = log1p(until / h);
+	double		end = Min(log1p(until / h), 700.0);	/* e^700 is within float8 */
 	double		panels = Max(1.0, ceil(end));
 	double		half = 0.5 * end / panels;
 	double		sum = 0;
@@ -43,7 +43,7 @@ cdp_pareto_integral(double until, double m, double a, double n, double c)
 			panel += cdp_legendre_w[node] * exp(w - m * log1p(y / a) - n * log1p(y / c));
 		}
 		sum += panel;
-		if (panel <= 1e-17 * sum)
+		if (!(panel > 1e-17 * sum))
 			break;
 	}
 	return sum * half * h;
@@ -137,7 +137,7 @@ integrate_peak(const PeakShape *s, double end)
 			}
 			sum += panel;
 			from += side * width;
-			if (panel <= 1e-17 * sum)
+			if (!(panel > 1e-17 * sum))
 				break;
 		}
 	}
@@ -152,10 +152,10 @@ integrate_peak(const PeakShape *s, double end)
 double
 cdp_pareto_pmf(const ValueModel *model, int n, double t)
 {
-	double		r = model->parameter[0];
-	double		alpha = model->parameter[1];
-	double		s = model->parameter[2];
-	double		beta = model->parameter[3];
+	double		r = model->parameters.par[0];
+	double		alpha = model->parameters.par[1];
+	double		s = model->parameters.par[2];
+	double		beta = model->parameters.par[3];
 	double		front = cdp_log_rising(r, n) - cdp_log_gamma(n + 1.0);
 	PeakShape	left = {n + 1.0, r + n, alpha, s + 1.0, beta};
 

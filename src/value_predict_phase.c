@@ -47,7 +47,7 @@ sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive
 	double		spread = sqrt(mean * (1.0 + t / o->rate));
 	double		log_first = -shape * log1p(t / o->rate);
 	double		n = 0;
-	double		start = 0;
+	double		start = 0;		/* terms before it are nothing */
 	double		pmf;
 	double		made = 0;		/* G(M) */
 	double		outlived = 1;	/* E (1-p)^M, the next term of G */
@@ -62,7 +62,7 @@ sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive
 		exp(cdp_log_rising(shape, start) - cdp_log_gamma(start + 1.0) + start * log(z) + log_first);
 	*purchases = 0;
 	*alive = 0;
-	for (;; n += 1)
+	for (; n < start + 1e6; n += 1)
 	{
 		if (n >= start)
 		{

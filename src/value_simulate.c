@@ -20,6 +20,8 @@
  */
 #include "value_predict.h"
 
+#include <float.h>
+
 #include "common/pg_prng.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -138,7 +140,7 @@ static HeapTuple
 simulate_customer(const Simulation *sim, uint32 number, TupleDesc desc)
 {
 	const ValueModel *m = sim->model;
-	const double *v = m->parameter;
+	const double *v = m->parameters.par;
 	pg_prng_state prng;
 	double		rate;
 	double		leaves = 0;		/* with this probability after a purchase, */
@@ -169,7 +171,7 @@ simulate_customer(const Simulation *sim, uint32 number, TupleDesc desc)
 	}
 	while (alive && rate > 0)
 	{
-		double		gap = gap_variate(&prng, m->k) / rate;
+		double		gap = gap_variate(&prng, m->parameters.k) / rate;
 
 		t += gap;
 		if (!(t <= sim->t_cal && t <= until))
@@ -224,7 +226,7 @@ cdp_simulate_purchases(PG_FUNCTION_ARGS)
 			elog(ERROR, "return type must be a row type");
 		funcctx->tuple_desc = BlessTupleDesc(desc);
 		sim = palloc(sizeof(Simulation));
-		sim->model = cdp_model_read(PG_GETARG_DATUM(0), funcctx->multi_call_memory_ctx);
+		sim->model = cdp_value_model_read(PG_GETARG_HEAPTUPLEHEADER(0), funcctx->multi_call_memory_ctx);
 		sim->t_cal = t_cal;
 		sim->seed = (uint32) PG_GETARG_INT32(3);
 		funcctx->user_fctx = sim;

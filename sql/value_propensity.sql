@@ -45,7 +45,7 @@ BEGIN
 		RAISE NOTICE 'nobody was seen in the lookback, there is no model of this goal';
 	END IF;
 END $$;
-COMMENT ON PROCEDURE cdp.fit_propensity(text, interval, interval, timestamptz) IS 'Fits a logistic model of whether a customer does goal, the name of an event, within horizon, from his last lookback: ln(1 + n) of each of the 20 most frequent events (those of the extension left out), days since the last one, visits (30 minutes without an event end one), money put into the cart, repeat purchases. Learns from the customers seen in the lookback before as_of - horizon. The model is a row of cdp.value_model, name propensity, scope goal. as_of: NULL is cdp.now(). Commits, so it cannot run inside a transaction. Errors: 22004, 22023, 55P03 one is being fitted already, 42501.';
+COMMENT ON PROCEDURE cdp.fit_propensity(text, interval, interval, timestamptz) IS 'Fits a logistic model of whether a customer does goal, the name of an event, within horizon, from his last lookback: ln(1 + n) of each of the 20 most frequent events (those of the extension left out), days since the last one, visits (30 minutes without an event end one), money put into the cart, repeat purchases. A ridge of 1 keeps coefficients finite where few customers seem to tell the goal for sure. Learns from the customers seen in the lookback before as_of - horizon. The model is a row of cdp.value_model, name propensity, scope goal. as_of: NULL is cdp.now(). Commits, so it cannot run inside a transaction. Errors: 22004, 22023, 55P03 one is being fitted already, 42501.';
 
 CREATE OR REPLACE FUNCTION cdp._propensity_features(events text[], lookback interval, as_of timestamptz, only_customer bigint DEFAULT NULL)
 	RETURNS TABLE (customer_id bigint, features float8[])
@@ -115,7 +115,7 @@ BEGIN
 	WITH did AS (
 		SELECT DISTINCT coalesce(a.customer_id, e.profile_id) AS customer_id FROM cdp.event e LEFT JOIN cdp.profile_alias a USING (profile_id)
 		WHERE e.name = goal AND e.occurred_at > begun AND e.occurred_at <= as_of)
-	SELECT to_jsonb(cdp.fit_logistic(d.customer_id IS NOT NULL, f.features)), count(*) INTO fit, n
+	SELECT to_jsonb(cdp.fit_logistic(d.customer_id IS NOT NULL, f.features, 1, 1)), count(*) INTO fit, n
 	FROM cdp._propensity_features(events, lookback, begun) f LEFT JOIN did d USING (customer_id);
 	IF n = 0 OR fit IS NULL OR jsonb_typeof(fit) = 'null' THEN
 		RETURN '[]';

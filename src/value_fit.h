@@ -81,6 +81,9 @@ typedef struct FitRows
 extern FitRows *cdp_fit_rows(const FitState *state, int ncolumns, bool positive, uint32 scaled, int exponent);
 extern FitRows *cdp_fit_rows_sample(const FitRows *all, int64 n);
 
+/* a function of so many distinct values is kept in a table; of more, it is computed row by row */
+#define FIT_TABLE_MAX	65536
+
 static inline double
 fit_value(const FitRows *rows, int column, int64 row)
 {

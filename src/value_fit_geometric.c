@@ -32,9 +32,10 @@
 #define COL_T_X		1
 #define COL_T_CAL	2
 
-/* ln(alpha + t) and 1/(alpha + t) for each distinct time */
+/* ln(alpha + t) and 1/(alpha + t) for each distinct time; without tables when there are too many */
 typedef struct TimeTable
 {
+	const double *time;
 	double	   *log;
 	double	   *inverse;
 } TimeTable;
@@ -74,12 +75,10 @@ typedef struct Sums
 static void
 fill_table(TimeTable *table, const FitColumn *column, double alpha)
 {
-	for (uint32 i = 0; i < column->ndistinct; i++)
+	for (uint32 i = 0; table->log && i < column->ndistinct; i++)
 	{
 		double		t = alpha + column->value[i];
 
-		if ((i & 0xffff) == 0)
-			CHECK_FOR_INTERRUPTS();
 		table->log[i] = log(t);
 		table->inverse[i] = 1.0 / t;
 	}
@@ -88,8 +87,25 @@ fill_table(TimeTable *table, const FitColumn *column, double alpha)
 static void
 make_table(TimeTable *table, const FitColumn *column)
 {
-	table->log = palloc_extended(column->ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
-	table->inverse = palloc_extended(column->ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
+	table->time = column->value;
+	table->log = table->inverse = NULL;
+	if (column->ndistinct <= FIT_TABLE_MAX)
+	{
+		table->log = palloc(column->ndistinct * sizeof(double));
+		table->inverse = palloc(column->ndistinct * sizeof(double));
+	}
+}
+
+static inline double
+log_time(const TimeTable *table, double alpha, uint32 i)
+{
+	return table->log ? table->log[i] : log(alpha + table->time[i]);
+}
+
+static inline double
+inverse_time(const TimeTable *table, double alpha, uint32 i)
+{
+	return table->inverse ? table->inverse[i] : 1.0 / (alpha + table->time[i]);
 }
 
 static void
@@ -153,7 +169,7 @@ phases(const XTerms *t, int k, double u, double *by_r, double *by_u)
 
 /* The rows from i on that have the x of row i; answers where they end. */
 static int64
-x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
+x_rows(const FitProblem *problem, double alpha, const XTerms *t, int64 i, Sums *sums)
 {
 	const FitRows *rows = problem->rows;
 	const Tables *tables = problem->tables;
@@ -169,9 +185,9 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 	for (; i < rows->nrows && x[i] == this_x; i++)
 	{
 		double		weight = rows->weight[i];
-		double		log_cal = tables->t_cal.log[t_cal[i]];
-		double		log_x = tables->t_x.log[t_x[i]];
-		double		inverse_cal = tables->t_cal.inverse[t_cal[i]];
+		double		log_cal = log_time(&tables->t_cal, alpha, t_cal[i]);
+		double		log_x;
+		double		inverse_cal = inverse_time(&tables->t_cal, alpha, t_cal[i]);
 		double		log_phases = 0;
 		double		odds;		/* ln of gone to alive */
 		double		gone;
@@ -186,10 +202,11 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 			sums->inverse += weight * inverse_cal;
 			continue;
 		}
+		log_x = log_time(&tables->t_x, alpha, t_x[i]);
 		odds = ratio + t->m * (log_cal - log_x);
 		if (k > 1)
 		{
-			double		u = (rows->column[COL_T_CAL].value[t_cal[i]] - rows->column[COL_T_X].value[t_x[i]]) * inverse_cal;
+			double		u = (tables->t_cal.time[t_cal[i]] - tables->t_x.time[t_x[i]]) * inverse_cal;
 			double		by_r;
 			double		by_u;
 
@@ -218,7 +235,7 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 		}
 		sums->gone += weight * gone;
 		sums->log_time += weight * (log_cal + gone * (log_x - log_cal));
-		sums->inverse += weight * (inverse_cal + gone * (tables->t_x.inverse[t_x[i]] - inverse_cal));
+		sums->inverse += weight * (inverse_cal + gone * (inverse_time(&tables->t_x, alpha, t_x[i]) - inverse_cal));
 	}
 	return i;
 }
@@ -250,7 +267,7 @@ evaluate(FitProblem *problem, const double *par, double *gradient)
 		double		beta_step;	/* psi(a+b) - psi(a+b+x) */
 
 		x_terms(problem, par, x, &t);
-		i = x_rows(problem, &t, i, &sums);
+		i = x_rows(problem, alpha, &t, i, &sums);
 		beta_step = digamma_ab - cdp_digamma(a + b + x);
 		value += sums.value + sums.weight *
 			(cdp_log_rising(r, problem->k * x) + cdp_log_rising(b, x) - cdp_log_rising(a + b, x) - x * log_phases);

@@ -24,18 +24,14 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 {
 	const FitRows *rows = problem->rows;
 	const FitColumn *t_cal = &rows->column[1];
-	double	   *log_time = problem->tables;
+	double	   *log_time = problem->tables;	/* NULL: too many */
 	double		r = par[0];
 	double		alpha = par[1];
 	double		digamma_r = cdp_digamma(r);
 	double		value = rows->total * r * log(alpha);
 
-	for (uint32 i = 0; i < t_cal->ndistinct; i++)
-	{
-		if ((i & 0xffff) == 0)
-			CHECK_FOR_INTERRUPTS();
+	for (uint32 i = 0; log_time && i < t_cal->ndistinct; i++)
 		log_time[i] = log(alpha + t_cal->value[i]);
-	}
 	gradient[0] = rows->total * log(alpha);
 	gradient[1] = rows->total * r / alpha;
 	for (int64 i = 0; i < rows->nrows;)
@@ -53,7 +49,7 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
 			weight += rows->weight[i];
-			logs += rows->weight[i] * log_time[t];
+			logs += rows->weight[i] * (log_time ? log_time[t] : log(alpha + t_cal->value[t]));
 			inverses += rows->weight[i] / (alpha + t_cal->value[t]);
 		}
 		value += weight * cdp_log_rising(r, x) - (r + x) * logs;
@@ -66,7 +62,8 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 void
 cdp_prepare_nbd(FitProblem *problem)
 {
-	problem->tables = palloc_extended(problem->rows->column[1].ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
+	if (problem->rows->column[1].ndistinct <= FIT_TABLE_MAX)
+		problem->tables = palloc(problem->rows->column[1].ndistinct * sizeof(double));
 	problem->evaluate = evaluate_nbd;
 }
 

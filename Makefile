@@ -32,6 +32,7 @@ CDP_MODULES = \
 	value_logistic \
 	value_lifecycle \
 	value_cycle \
+	value_affinity \
 	audience \
 	tag \
 	tag_query \

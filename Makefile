@@ -34,6 +34,7 @@ CDP_MODULES = \
 	value_logistic \
 	value_lifecycle \
 	value_cycle \
+	value_affinity \
 	value_store \
 	value_score \
 	value_propensity \

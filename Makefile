@@ -27,6 +27,7 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	value_rfm \
 	value_math \
 	value_model \
 	value_fit \

@@ -32,8 +32,8 @@ PG_FUNCTION_INFO_V1(cdp_rfm_combine);
 PG_FUNCTION_INFO_V1(cdp_rfm_final);
 PG_FUNCTION_INFO_V1(cdp_rfm_detail_final);
 
-static pg_noinline void
-refuse_as_of(void)
+pg_noinline void
+cdp_purchase_refuse_as_of(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -41,8 +41,8 @@ refuse_as_of(void)
 			 errhint("Give a constant, for example cdp.now().")));
 }
 
-static pg_noinline void
-refuse_time(void)
+pg_noinline void
+cdp_purchase_refuse_time(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -50,8 +50,8 @@ refuse_time(void)
 			 errhint("Leave such rows out: WHERE isfinite(occurred_at).")));
 }
 
-static pg_noinline void
-refuse_amount(void)
+pg_noinline void
+cdp_purchase_refuse_amount(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -79,11 +79,11 @@ row_counts(RfmState *state, TimestampTz occurred_at, TimestampTz as_of)
 	if (unlikely(as_of != state->as_of))
 	{
 		if (!TIMESTAMP_IS_NOBEGIN(state->as_of) || TIMESTAMP_NOT_FINITE(as_of))
-			refuse_as_of();
+			cdp_purchase_refuse_as_of();
 		state->as_of = as_of;
 	}
 	if (unlikely(TIMESTAMP_NOT_FINITE(occurred_at)))
-		refuse_time();
+		cdp_purchase_refuse_time();
 	return occurred_at <= as_of;
 }
 
@@ -144,7 +144,7 @@ add_numeric_row(RfmState *state, TimestampTz occurred_at, struct varlena *amount
 		case MONEY_FITS:
 			return add_row(state, occurred_at, units, negative, dscale);
 		case MONEY_SPECIAL:
-			refuse_amount();
+			cdp_purchase_refuse_amount();
 			break;
 		case MONEY_LARGE:
 			break;
@@ -226,18 +226,18 @@ cdp_rfm_accum_order(PG_FUNCTION_ARGS)
 	{
 		case MONEY_FITS:
 			if (negative)
-				refuse_amount();
+				cdp_purchase_refuse_amount();
 			state->dscale = Max(state->dscale, dscale);
 			state = add_units(state, units, RFM_REFUNDED_REST);
 			break;
 		case MONEY_LARGE:
 			if (negative)
-				refuse_amount();
+				cdp_purchase_refuse_amount();
 			state->dscale = Max(state->dscale, dscale);
 			state = cdp_rfm_add_rest(state, DatumGetNumeric(PointerGetDatum(refunded)), RFM_REFUNDED_REST);
 			break;
 		case MONEY_SPECIAL:
-			refuse_amount();
+			cdp_purchase_refuse_amount();
 			break;
 	}
 	PG_RETURN_POINTER(state);
@@ -255,7 +255,7 @@ cdp_rfm_combine(PG_FUNCTION_ARGS)
 	if (TIMESTAMP_IS_NOBEGIN(a->as_of))
 		a->as_of = b->as_of;
 	else if (a->as_of != b->as_of)
-		refuse_as_of();
+		cdp_purchase_refuse_as_of();
 	if (pg_add_s64_overflow(a->purchases, b->purchases, &a->purchases))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),

@@ -59,4 +59,16 @@ extern Numeric cdp_rfm_rest(const RfmState *state, uint16 part);
 extern Numeric cdp_rfm_total(const RfmState *state, uint16 part);
 extern Numeric cdp_rfm_net(const RfmState *state);
 
+/* value.c: 22023 for what no purchase can have */
+pg_noreturn extern void cdp_purchase_refuse_as_of(void);
+pg_noreturn extern void cdp_purchase_refuse_time(void);
+pg_noreturn extern void cdp_purchase_refuse_amount(void);
+
+/*
+ * value_query.c: a user's query for purchases, checked and independent of
+ * search_path: columns customer_id, occurred_at, amount and, when it has
+ * four, currency.
+ */
+extern char *cdp_purchases_source(const char *query, bool *has_currency);
+
 #endif							/* CDP_VALUE_H */

@@ -18,6 +18,7 @@
  * SQL: sql/value.sql.  Tests: test/sql/value_table.sql.  Page: doc/value.md.
  */
 #include "user_query.h"
+#include "value.h"
 
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
@@ -63,13 +64,11 @@ column_as(int n, Oid type)
 	return NULL;
 }
 
-/* cdp._purchases_query(query text) -> text: checked, and independent of search_path */
-Datum
-cdp_purchases_query(PG_FUNCTION_ARGS)
+char *
+cdp_purchases_source(const char *sql, bool *has_currency)
 {
 	static const char *const wanted[MAX_COLUMNS] = {"an integer", "a date or a timestamp", "a number", "text"};
 	static const char *const names[MAX_COLUMNS] = {"customer_id", "occurred_at", "amount", "currency"};
-	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Query	   *query = cdp_user_query(sql, "purchases", 0, SHAPE_HINT);
 	StringInfoData buf;
 	int			ncolumns = 0;
@@ -111,5 +110,15 @@ cdp_purchases_query(PG_FUNCTION_ARGS)
 	appendStringInfo(&buf, " FROM (%s) q(c1, c2, c3%s)", pg_get_querydef(query, false),
 					 ncolumns == MAX_COLUMNS ? ", c4" : "");
 	AtEOXact_GUC(true, guc_level);
-	PG_RETURN_TEXT_P(cstring_to_text(buf.data));
+	*has_currency = ncolumns == MAX_COLUMNS;
+	return buf.data;
+}
+
+/* cdp._purchases_query(query text) -> text: checked, and independent of search_path */
+Datum
+cdp_purchases_query(PG_FUNCTION_ARGS)
+{
+	bool		has_currency;
+
+	PG_RETURN_TEXT_P(cstring_to_text(cdp_purchases_source(text_to_cstring(PG_GETARG_TEXT_PP(0)), &has_currency)));
 }

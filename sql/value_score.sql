@@ -356,6 +356,7 @@ AS $$
 DECLARE
 	ids  bigint[];
 	mine bigint[];
+	n    bigint;
 	at   timestamptz := least(as_of, cdp.now());
 BEGIN
 	SELECT array_agg(w.customer_id) INTO ids FROM (SELECT w.customer_id FROM cdp.value_work w ORDER BY w.customer_id LIMIT batch) w;
@@ -391,7 +392,7 @@ BEGIN
 			AND d.new_churn >= current_setting('cdp.churn_threshold')::float8)
 	SELECT cdp._insert_events(array_agg(h.customer_id), array_agg(h.name), array_agg(at), array_agg(h.properties),
 		array_agg(format('value:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of))), array_agg('cdp'::text), array_agg(NULL::text), true)
-	FROM happened h WHERE events HAVING count(*) > 0;
+	INTO n FROM happened h WHERE events HAVING count(*) > 0;
 
 	INSERT INTO cdp.customer_value AS c (customer_id, value_model_id, first_at, last_at, frequency, monetary, x, mean_amount, r, f, m, group8,
 				group11, p_alive, expected_30, expected_90, expected_365, expected_amount, clv, clv_lo, clv_hi,

@@ -169,7 +169,9 @@ DECLARE
 	mean_gap   float8;
 	correlation float8;
 BEGIN
-	DROP TABLE IF EXISTS pg_temp._cdp_value_fit;
+	IF to_regclass('pg_temp._cdp_value_fit') IS NOT NULL THEN
+		DROP TABLE pg_temp._cdp_value_fit;	-- two fits in one transaction
+	END IF;
 	CREATE TEMP TABLE _cdp_value_fit ON COMMIT DROP AS
 	SELECT n.customer_id, n.x::float8 AS x, n.t_x, n.t_cal, n.mean_amount, coalesce(n.log_gaps, 0) AS log_gaps, n.first_at, n.last_at,
 		c.x::float8 AS c_x, c.t_x AS c_t_x, c.t_cal AS c_t_cal, coalesce(c.log_gaps, 0) AS c_log_gaps,
@@ -270,7 +272,8 @@ BEGIN
 		SELECT jsonb_agg(jsonb_build_object('x', k, 'customers', coalesce(c.n, 0), 'expected', round(CASE WHEN k < 7 THEN e.n
 			ELSE (SELECT count(*) FROM pg_temp._cdp_value_fit) - (SELECT sum(n) FROM expected) END::numeric, 4)) ORDER BY k)
 		FROM generate_series(0, 7) k LEFT JOIN classes c ON c.x = k LEFT JOIN expected e USING (k)$q$,
-		coalesce(format('(SELECT sum(s.n * cdp.purchase_pmf((SELECT jsonb_populate_record(NULL::cdp.%I, $1)), k, s.t_cal)) FROM spans s)', pmf), 'NULL::float8'))
+		CASE WHEN pmf IS NULL THEN 'NULL::float8'
+			ELSE format('(SELECT sum(s.n * cdp.purchase_pmf((SELECT jsonb_populate_record(NULL::cdp.%I, $1)), k, s.t_cal)) FROM spans s)', pmf) END)
 		INTO frequency USING model;
 	RETURN jsonb_build_object('tracking', tracking, 'frequency', frequency);
 END $$;

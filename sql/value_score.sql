@@ -10,40 +10,51 @@
 -- Rounding is what keeps a run small: T grows every day and with it every probability, by less than can be seen.
 
 -- @code
-CREATE OR REPLACE FUNCTION cdp._round2(value float8) RETURNS float8
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN round(value * 100) / 100;
-COMMENT ON FUNCTION cdp._round2(float8) IS 'internal: two decimals';
+CREATE OR REPLACE FUNCTION cdp._score_outlook(model cdp.mbgnbd_model, money cdp.gammagamma_model, x float8, t_x float8, t_cal float8, mean_amount float8,
+	days float8, discount float8, margin float8, OUT p_alive float8, OUT expected_30 float8, OUT expected_90 float8, OUT expected_365 float8,
+	OUT expected_amount float8, OUT clv float8, OUT next_purchase float8) RETURNS record
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 200 AS 'MODULE_PATHNAME', 'cdp_score_outlook';
+COMMENT ON FUNCTION cdp._score_outlook(cdp.mbgnbd_model, cdp.gammagamma_model, float8, float8, float8, float8, float8, float8, float8) IS 'internal: what cdp.customer_value keeps of a customer''s future, rounded; next_purchase in units from t_cal on. NULL for what needs a model that is NULL';
+CREATE OR REPLACE FUNCTION cdp._score_outlook(model cdp.mbgcnbd_model, money cdp.gammagamma_model, x float8, t_x float8, t_cal float8, mean_amount float8,
+	days float8, discount float8, margin float8, OUT p_alive float8, OUT expected_30 float8, OUT expected_90 float8, OUT expected_365 float8,
+	OUT expected_amount float8, OUT clv float8, OUT next_purchase float8) RETURNS record
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 200 AS 'MODULE_PATHNAME', 'cdp_score_outlook';
+COMMENT ON FUNCTION cdp._score_outlook(cdp.mbgcnbd_model, cdp.gammagamma_model, float8, float8, float8, float8, float8, float8, float8) IS 'internal: what cdp.customer_value keeps of a customer''s future, rounded; next_purchase in units from t_cal on. NULL for what needs a model that is NULL';
+CREATE OR REPLACE FUNCTION cdp._score_outlook(model cdp.paretonbd_model, money cdp.gammagamma_model, x float8, t_x float8, t_cal float8, mean_amount float8,
+	days float8, discount float8, margin float8, OUT p_alive float8, OUT expected_30 float8, OUT expected_90 float8, OUT expected_365 float8,
+	OUT expected_amount float8, OUT clv float8, OUT next_purchase float8) RETURNS record
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 200 AS 'MODULE_PATHNAME', 'cdp_score_outlook';
+COMMENT ON FUNCTION cdp._score_outlook(cdp.paretonbd_model, cdp.gammagamma_model, float8, float8, float8, float8, float8, float8, float8) IS 'internal: what cdp.customer_value keeps of a customer''s future, rounded; next_purchase in units from t_cal on. NULL for what needs a model that is NULL';
+CREATE OR REPLACE FUNCTION cdp._score_outlook(model cdp.nbd_model, money cdp.gammagamma_model, x float8, t_x float8, t_cal float8, mean_amount float8,
+	days float8, discount float8, margin float8, OUT p_alive float8, OUT expected_30 float8, OUT expected_90 float8, OUT expected_365 float8,
+	OUT expected_amount float8, OUT clv float8, OUT next_purchase float8) RETURNS record
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 200 AS 'MODULE_PATHNAME', 'cdp_score_outlook';
+COMMENT ON FUNCTION cdp._score_outlook(cdp.nbd_model, cdp.gammagamma_model, float8, float8, float8, float8, float8, float8, float8) IS 'internal: what cdp.customer_value keeps of a customer''s future, rounded; next_purchase in units from t_cal on. NULL for what needs a model that is NULL';
+CREATE OR REPLACE FUNCTION cdp._score_outlook(model cdp.bgnbd_model, money cdp.gammagamma_model, x float8, t_x float8, t_cal float8, mean_amount float8,
+	days float8, discount float8, margin float8, OUT p_alive float8, OUT expected_30 float8, OUT expected_90 float8, OUT expected_365 float8,
+	OUT expected_amount float8, OUT clv float8, OUT next_purchase float8) RETURNS record
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 200 AS 'MODULE_PATHNAME', 'cdp_score_outlook';
+COMMENT ON FUNCTION cdp._score_outlook(cdp.bgnbd_model, cdp.gammagamma_model, float8, float8, float8, float8, float8, float8, float8) IS 'internal: what cdp.customer_value keeps of a customer''s future, rounded; next_purchase in units from t_cal on. NULL for what needs a model that is NULL';
 
 CREATE OR REPLACE FUNCTION cdp._round_value(value float8) RETURNS numeric
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN value > 0 AND value < 'Infinity' THEN
-	CASE WHEN value >= 1 THEN round(value::numeric, 2 - floor(log(value))::int) ELSE round(value::numeric, 2) END
-	WHEN value = 0 THEN 0.00 END;
+RETURN CASE WHEN value >= 1 AND value < 'Infinity' THEN round(value::numeric, greatest(-15, least(2, 2 - floor(log(value))::int))) WHEN value < 1 THEN round(value::numeric, 2) END;
 COMMENT ON FUNCTION cdp._round_value(float8) IS 'internal: money with three significant digits, not finer than two decimals; NULL when it is not finite';
 
 CREATE OR REPLACE FUNCTION cdp._score_sql(name text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN format($q$
-	SELECT b.customer_id, $1::bigint AS value_model_id, b.first_at, b.last_at, b.frequency, round(b.monetary, 2) AS monetary, b.x,
-		round(b.mean_amount::numeric, 2) AS mean_amount, b.r, b.f, b.m, b.group8, b.group11, p.p_alive,
-		p.expected_30, p.expected_90, p.expected_365, round(p.expected_amount::numeric, 2) AS expected_amount,
-		cdp._round_value((p.clv).estimate) AS clv, cdp._round_value((p.clv).lo) AS clv_lo, cdp._round_value((p.clv).hi) AS clv_hi,
-		((date_trunc('day', b.last_at AT TIME ZONE $9) + (round((b.t_cal - b.t_x + p.next_purchase) * $4) || ' days')::interval) AT TIME ZONE $9) AS next_purchase_at,
+	SELECT b.*, $1::bigint AS value_model_id, (o.a).p_alive, (o.a).expected_30, (o.a).expected_90, (o.a).expected_365, (o.a).expected_amount, (o.a).clv,
+		-- a whole day, so that it moves only when the customer's own numbers do
+		(((b.first_at AT TIME ZONE $8)::date + ceil((b.t_cal + (o.a).next_purchase) * $4)::int) AT TIME ZONE $8) AS next_purchase_at,
 		make_interval(days => greatest(1, round(g.typical_gap * $4)::int)) AS typical_gap, g.gap_ratio,
-		cdp._round2(cdp.churn_score(p.p_alive, g.gap_ratio, b.x, b.t_cal, (SELECT cdp.as_logistic($3)))) AS churn_score,
-		rank() OVER (ORDER BY cdp._round_value((p.clv).estimate) DESC NULLS LAST) AS "position", count(cdp._round_value((p.clv).estimate)) OVER () AS valued
+		round(cdp.churn_score((o.a).p_alive, g.gap_ratio, b.x, b.t_cal, (SELECT cdp.as_logistic($3))) * 100) / 100 AS churn_score,
+		rank() OVER (ORDER BY (o.a).clv DESC NULLS LAST) AS "position", count((o.a).clv) OVER () AS valued
 	FROM base b
-	CROSS JOIN LATERAL (SELECT cdp._round2(cdp.p_alive((SELECT cdp.as_%1$s($1)), b.x, b.t_x, b.t_cal)) AS p_alive,
-		cdp._round2(cdp.expected_purchases((SELECT cdp.as_%1$s($1)), b.x, b.t_x, b.t_cal, 30 / $4::float8)) AS expected_30,
-		cdp._round2(cdp.expected_purchases((SELECT cdp.as_%1$s($1)), b.x, b.t_x, b.t_cal, 90 / $4::float8)) AS expected_90,
-		cdp._round2(cdp.expected_purchases((SELECT cdp.as_%1$s($1)), b.x, b.t_x, b.t_cal, 365 / $4::float8)) AS expected_365,
-		cdp.expected_amount((SELECT cdp.as_gammagamma($2)), b.x, b.mean_amount) AS expected_amount,
-		cdp.clv_ci((SELECT cdp.as_%1$s($1)), (SELECT cdp.as_gammagamma($2)), b.x, b.t_x, b.t_cal, b.mean_amount, 365 / $4::float8, $6, $7) AS clv,
-		cdp.next_purchase((SELECT cdp.as_%1$s($1)), b.x, b.t_x, b.t_cal) AS next_purchase OFFSET 0) p
+	CROSS JOIN LATERAL (SELECT cdp._score_outlook((SELECT cdp.as_%1$s($1)), (SELECT cdp.as_gammagamma($2)), b.x::float8, b.t_x, b.t_cal, b.exact_mean, $4, $6, $7) AS a OFFSET 0) o
 	CROSS JOIN LATERAL (SELECT cdp._typical_gap(b.x, b.t_x, $5) AS typical_gap,
-		cdp._round2((b.t_cal - b.t_x) / nullif(cdp._typical_gap(b.x, b.t_x, $5), 0)) AS gap_ratio OFFSET 0) g$q$, name);
-COMMENT ON FUNCTION cdp._score_sql(text) IS 'internal: the query from base (RFM and BTYD of customers) to rows of cdp.customer_value without stage and tier. $1 model of this name, $2 of money, $3 of churn, $4 days of a unit, $5 mean gap, $6 discount per unit, $7 margin, $9 time zone';
+		round((b.t_cal - b.t_x) / nullif(cdp._typical_gap(b.x, b.t_x, $5), 0) * 100) / 100 AS gap_ratio OFFSET 0) g$q$, name);
+COMMENT ON FUNCTION cdp._score_sql(text) IS 'internal: the query from base (RFM and BTYD of customers) to rows of cdp.customer_value without stage, tier and the interval of clv. $1 model of this name, $2 of money, $3 of churn, $4 days of a unit, $5 mean gap, $6 discount per unit, $7 margin, $8 time zone';
 
 CREATE OR REPLACE PROCEDURE cdp.score_customers(as_of timestamptz DEFAULT NULL, batch int DEFAULT 10000, events boolean DEFAULT true) LANGUAGE plpgsql
 AS $$
@@ -226,7 +237,7 @@ COMMENT ON COLUMN cdp.customer_value.expected_90 IS 'within 90 days';
 COMMENT ON COLUMN cdp.customer_value.expected_365 IS 'within 365 days';
 COMMENT ON COLUMN cdp.customer_value.expected_amount IS 'expected money of a purchase day';
 COMMENT ON COLUMN cdp.customer_value.clv IS 'expected money of the next 12 months times cdp.clv_margin, discounted by cdp.clv_discount a year, 3 significant digits';
-COMMENT ON COLUMN cdp.customer_value.clv_lo IS 'lower bound of its 95 % interval for what is not known of the models'' parameters; NULL at a boundary';
+COMMENT ON COLUMN cdp.customer_value.clv_lo IS 'lower bound of its 95 % interval for what is not known of the models'' parameters, as of changed_at; NULL at a boundary';
 COMMENT ON COLUMN cdp.customer_value.clv_hi IS 'upper bound';
 COMMENT ON COLUMN cdp.customer_value.next_purchase_at IS 'day by which he buys with probability 1/2; NULL when that is never';
 COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days';
@@ -302,11 +313,11 @@ BEGIN
 	TRUNCATE cdp.value_work;
 	EXECUTE format($q$
 		WITH base AS MATERIALIZED (
-			SELECT r.customer_id, r.recency, r.frequency, r.monetary, r.first_at, r.last_at, r.r, r.f, r.m, r.group8, r.group11,
-				b.x::float8 AS x, b.t_x, b.t_cal, b.mean_amount
-			FROM cdp.rfm_table(as_of => $10, currency => $11) r
-			JOIN cdp.btyd_table($10, NULL, make_interval(days => $4), 'ignore', $11) b USING (customer_id)),
-		scored AS MATERIALIZED (%s),
+			SELECT r.customer_id, r.recency, r.frequency, round(r.monetary, 2) AS monetary, r.first_at, r.last_at, r.r, r.f, r.m, r.group8, r.group11,
+				b.x, b.t_x, b.t_cal, b.mean_amount AS exact_mean, round(b.mean_amount * 100) / 100 AS mean_amount
+			FROM cdp.rfm_table(as_of => $9, currency => $10) r
+			JOIN cdp.btyd_table($9, NULL, make_interval(days => $4), 'ignore', $10) b USING (customer_id)),
+		scored AS MATERIALIZED (%1$s),
 		staged AS MATERIALIZED (
 			SELECT n.*, cdp.lifecycle_stage(n.frequency, n.gap_ratio, n.p_alive, c.lifecycle_stage, coalesce(n.last_at > c.last_at, true)) AS lifecycle_stage,
 				CASE WHEN n.clv IS NOT NULL THEN cdp._value_tier(n."position", n.valued) END AS value_tier
@@ -315,24 +326,26 @@ BEGIN
 			INSERT INTO cdp.value_work (customer_id, value_model_id, first_at, last_at, frequency, monetary, x, mean_amount, r, f, m, group8,
 				group11, p_alive, expected_30, expected_90, expected_365, expected_amount, clv, clv_lo, clv_hi,
 				next_purchase_at, typical_gap, gap_ratio, churn_score, lifecycle_stage, value_tier, changed_at, gone)
-			SELECT n.customer_id, n.value_model_id, n.first_at, n.last_at, n.frequency, n.monetary, n.x::bigint, n.mean_amount, n.r, n.f,
-				n.m, n.group8, n.group11, n.p_alive, n.expected_30, n.expected_90, n.expected_365, n.expected_amount,
-				n.clv, n.clv_lo, n.clv_hi, n.next_purchase_at, n.typical_gap, n.gap_ratio, n.churn_score,
-				n.lifecycle_stage, n.value_tier, $10, false
-			FROM staged n LEFT JOIN cdp.customer_value c USING (customer_id)
-			WHERE c.customer_id IS NULL
-				OR (n.value_model_id, n.first_at, n.last_at, n.frequency, n.monetary, n.x::bigint, n.mean_amount, n.r, n.f,
-				n.m, n.group8, n.group11, n.p_alive, n.expected_30, n.expected_90, n.expected_365, n.expected_amount,
-				n.clv, n.clv_lo, n.clv_hi, n.next_purchase_at, n.typical_gap, n.gap_ratio, n.churn_score,
-				n.lifecycle_stage, n.value_tier) IS DISTINCT FROM (c.value_model_id, c.first_at, c.last_at, c.frequency, c.monetary, c.x, c.mean_amount, c.r, c.f, c.m,
-				c.group8, c.group11, c.p_alive, c.expected_30, c.expected_90, c.expected_365, c.expected_amount, c.clv,
-				c.clv_lo, c.clv_hi, c.next_purchase_at, c.typical_gap, c.gap_ratio, c.churn_score, c.lifecycle_stage,
-				c.value_tier)
+			SELECT n.customer_id, n.value_model_id, n.first_at, n.last_at, n.frequency, n.monetary, n.x, n.mean_amount::numeric, n.r, n.f, n.m,
+				n.group8, n.group11, n.p_alive, n.expected_30, n.expected_90, n.expected_365, n.expected_amount::numeric,
+				n.clv::numeric, coalesce(cdp._round_value(i.lo), CASE WHEN n.clv = 0 THEN 0 END), coalesce(cdp._round_value(i.hi), CASE WHEN n.clv = 0 THEN 0 END),
+				n.next_purchase_at, n.typical_gap, n.gap_ratio, n.churn_score, n.lifecycle_stage, n.value_tier, $9, false
+			FROM (SELECT n.* FROM staged n LEFT JOIN cdp.customer_value c USING (customer_id)
+				WHERE c.customer_id IS NULL
+					OR (n.value_model_id, n.first_at, n.last_at, n.frequency, n.monetary, n.x, n.mean_amount, n.r, n.f, n.m, n.group8,
+					n.group11, n.p_alive, n.expected_30, n.expected_90, n.expected_365, n.expected_amount, n.clv,
+					n.next_purchase_at, n.typical_gap, n.gap_ratio, n.churn_score, n.lifecycle_stage, n.value_tier) IS DISTINCT FROM
+					(c.value_model_id, c.first_at, c.last_at, c.frequency, c.monetary, c.x, c.mean_amount::float8, c.r, c.f, c.m,
+					c.group8, c.group11, c.p_alive, c.expected_30, c.expected_90, c.expected_365, c.expected_amount::float8,
+					c.clv::float8, c.next_purchase_at, c.typical_gap, c.gap_ratio, c.churn_score, c.lifecycle_stage, c.value_tier) OFFSET 0) n
+			-- what is not known of the models costs most: it is asked for rows that are written anyway
+			LEFT JOIN LATERAL (SELECT f.lo, f.hi FROM cdp.clv_ci((SELECT cdp.as_%2$s($1)), (SELECT cdp.as_gammagamma($2)), n.x::float8, n.t_x, n.t_cal, n.exact_mean,
+				365 / $4::float8, $6, $7) f WHERE n.clv > 0 OFFSET 0) i ON true
 			UNION ALL
 			SELECT c.customer_id, c.value_model_id, c.first_at, c.last_at, c.frequency, c.monetary, c.x, c.mean_amount, c.r, c.f, c.m,
 				c.group8, c.group11, c.p_alive, c.expected_30, c.expected_90, c.expected_365, c.expected_amount, c.clv,
 				c.clv_lo, c.clv_hi, c.next_purchase_at, c.typical_gap, c.gap_ratio, c.churn_score, c.lifecycle_stage,
-				c.value_tier, $10, true
+				c.value_tier, $9, true
 			FROM cdp.customer_value c WHERE NOT EXISTS (SELECT FROM staged n WHERE n.customer_id = c.customer_id)
 			RETURNING 1)
 		SELECT (SELECT count(*) FROM work), (SELECT count(*) FROM staged), jsonb_build_object(
@@ -341,8 +354,8 @@ BEGIN
 			'm', (SELECT jsonb_agg(jsonb_build_array(m, monetary) ORDER BY m DESC) FROM (SELECT m, min(monetary) AS monetary FROM base GROUP BY m) x),
 			'mean', (SELECT jsonb_build_object('n', count(*), 'recency', sum(extract(epoch FROM recency)), 'frequency', sum(frequency), 'monetary', sum(monetary)) FROM base),
 			'tier', (SELECT jsonb_agg(jsonb_build_array(value_tier, clv) ORDER BY clv DESC) FROM (SELECT value_tier, min(clv) AS clv FROM staged
-				WHERE value_tier IS NOT NULL GROUP BY value_tier) x))$q$, cdp._score_sql(s.name))
-	INTO n, size, cuts USING s.model_id, s.money_id, s.churn_id, s.days, s.mean_gap, s.discount, s.margin, NULL::text, current_setting('cdp.timezone'),
+				WHERE value_tier IS NOT NULL GROUP BY value_tier) x))$q$, cdp._score_sql(s.name), s.name)
+	INTO n, size, cuts USING s.model_id, s.money_id, s.churn_id, s.days, s.mean_gap, s.discount, s.margin, current_setting('cdp.timezone'),
 		as_of, s.currency;
 	INSERT INTO cdp.value_run (as_of, value_model_id, customers, differ, cuts) VALUES (as_of, s.model_id, size, n, cuts);
 	RETURN n;
@@ -453,24 +466,27 @@ BEGIN
 	SELECT * INTO old FROM cdp.customer_value c WHERE c.customer_id = id;
 	EXECUTE format($q$
 		WITH mine AS (
-			SELECT o.ordered_at, CASE WHEN $11 IS NULL OR o.currency = $11 THEN o.amount ELSE cdp.convert_amount(o.amount, o.currency, $11, o.ordered_at) END AS amount,
-				CASE WHEN $11 IS NULL OR o.currency = $11 THEN o.refunded ELSE cdp.convert_amount(o.refunded, o.currency, $11, o.ordered_at) END AS refunded
+			SELECT o.ordered_at, CASE WHEN $10 IS NULL OR o.currency = $10 THEN o.amount ELSE cdp.convert_amount(o.amount, o.currency, $10, o.ordered_at) END AS amount,
+				CASE WHEN $10 IS NULL OR o.currency = $10 THEN o.refunded ELSE cdp.convert_amount(o.refunded, o.currency, $10, o.ordered_at) END AS refunded
 			FROM cdp.sales_order o
-			WHERE o.profile_id IN (SELECT $12 UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = $12)
-				AND o.status IN ('paid', 'shipped', 'completed', 'refunded') AND o.ordered_at <= $10),
+			WHERE o.profile_id IN (SELECT $11 UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = $11)
+				AND o.status IN ('paid', 'shipped', 'completed', 'refunded') AND o.ordered_at <= $9),
 		one AS (
 			SELECT count(*) AS frequency, sum(m.amount - coalesce(m.refunded, 0)) AS monetary, min(m.ordered_at) AS first_at, max(m.ordered_at) AS last_at,
-				cdp.btyd(m.ordered_at, m.amount, $10, make_interval(days => $4)) AS b
+				cdp.btyd(m.ordered_at, m.amount, $9, make_interval(days => $4)) AS b
 			FROM mine m HAVING count(*) > 0),
 		base AS (
-			SELECT $12 AS customer_id, o.frequency, o.monetary, o.first_at, o.last_at, NULL::int AS r, NULL::int AS f, NULL::int AS m, NULL::text AS group8, NULL::text AS group11,
-				(o.b).x::float8 AS x, (o.b).t_x AS t_x, (o.b).t_cal AS t_cal, (o.b).mean_amount AS mean_amount FROM one o)
-		SELECT n.customer_id, n.value_model_id, n.first_at, n.last_at, n.frequency, n.monetary, n.x::bigint, n.mean_amount, n.r, n.f, n.m, n.group8, n.group11,
-			n.p_alive, n.expected_30, n.expected_90, n.expected_365, n.expected_amount, n.clv, n.clv_lo, n.clv_hi, n.next_purchase_at, n.typical_gap,
-			n.gap_ratio, n.churn_score,
-			cdp.lifecycle_stage(n.frequency, n.gap_ratio, n.p_alive, $13, coalesce(n.last_at > $14, true)), NULL::text, $10
-		FROM (%s) n$q$, cdp._score_sql(s.name))
-	INTO v USING s.model_id, s.money_id, s.churn_id, s.days, s.mean_gap, s.discount, s.margin, NULL::text, current_setting('cdp.timezone'),
+			SELECT $11 AS customer_id, o.frequency, round(o.monetary, 2) AS monetary, o.first_at, o.last_at, NULL::int AS r, NULL::int AS f, NULL::int AS m, NULL::text AS group8, NULL::text AS group11,
+				(o.b).x AS x, (o.b).t_x AS t_x, (o.b).t_cal AS t_cal, (o.b).mean_amount AS exact_mean, round((o.b).mean_amount * 100) / 100 AS mean_amount FROM one o)
+		SELECT n.customer_id, n.value_model_id, n.first_at, n.last_at, n.frequency, n.monetary, n.x, n.mean_amount::numeric, n.r, n.f, n.m, n.group8, n.group11,
+			n.p_alive, n.expected_30, n.expected_90, n.expected_365, n.expected_amount::numeric, n.clv::numeric,
+			coalesce(cdp._round_value(i.lo), CASE WHEN n.clv = 0 THEN 0 END), coalesce(cdp._round_value(i.hi), CASE WHEN n.clv = 0 THEN 0 END),
+			n.next_purchase_at, n.typical_gap, n.gap_ratio, n.churn_score,
+			cdp.lifecycle_stage(n.frequency, n.gap_ratio, n.p_alive, $12, coalesce(n.last_at > $13, true)), NULL::text, $9
+		FROM (%1$s) n
+		LEFT JOIN LATERAL (SELECT f.lo, f.hi FROM cdp.clv_ci((SELECT cdp.as_%2$s($1)), (SELECT cdp.as_gammagamma($2)), n.x::float8, n.t_x, n.t_cal, n.exact_mean,
+			365 / $4::float8, $6, $7) f WHERE n.clv > 0 OFFSET 0) i ON true$q$, cdp._score_sql(s.name), s.name)
+	INTO v USING s.model_id, s.money_id, s.churn_id, s.days, s.mean_gap, s.discount, s.margin, current_setting('cdp.timezone'),
 		as_of, s.currency, id, old.lifecycle_stage, old.last_at;
 	IF v.customer_id IS NULL THEN
 		RETURN NULL;

@@ -54,6 +54,8 @@ typedef struct ValueModel
 	bool		has_covariance;
 	double		covariance[MODEL_MAX_PARAMETERS * MODEL_MAX_PARAMETERS];
 	BetaCache  *nodes;
+	struct ValueModel *sides;	/* the model with each parameter a little lower and higher, made when first asked for */
+	MemoryContext context;
 } ValueModel;
 
 typedef struct Outlook

@@ -65,6 +65,7 @@ cdp_value_model_read(HeapTupleHeader row, MemoryContext context)
 {
 	ValueModel *model = MemoryContextAllocZero(context, sizeof(ValueModel));
 
+	model->context = context;
 	model->kind = model_kind(HeapTupleHeaderGetTypeId(row));
 	cdp_model_read(row, model->kind, &model->parameters);
 	model->has_covariance = cdp_model_covariance(row, model->kind, model->covariance);

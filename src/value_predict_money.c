@@ -254,42 +254,50 @@ normal_width(double level)
 /* A value that depends on a model; args is the rest. */
 typedef double (*ModelValue) (ValueModel *model, const void *args);
 
+#define SIDE_STEP	1e-4		/* of the logarithm of a parameter */
+
+/*
+ * The models beside this one, two for each parameter: they are the same for
+ * all customers, and so are their nodes.
+ */
+static ValueModel *
+model_sides(ValueModel *model)
+{
+	int			n = cdp_model_nparameters(model->kind);
+
+	if (model->sides != NULL)
+		return model->sides;
+	model->sides = MemoryContextAlloc(model->context, 2 * n * sizeof(ValueModel));
+	for (int i = 0; i < 2 * n; i++)
+	{
+		ValueModel *side = &model->sides[i];
+
+		*side = *model;
+		side->parameters.par[i / 2] *= exp(i % 2 ? SIDE_STEP : -SIDE_STEP);
+		if (side->nodes != NULL)
+			side->nodes = cdp_beta_cache(side->parameters.par[2], model->context);
+	}
+	return model->sides;
+}
+
 /*
  * Variance of ln value by the delta method: g' C g with g the derivatives of
  * ln value to the parameters, taken by central differences on the log scale,
  * where all parameters have the same size.  NaN: the model has no covariance.
  */
 static double
-log_variance(const ValueModel *model, ModelValue value, const void *args)
+log_variance(ValueModel *model, ModelValue value, const void *args)
 {
-	const double step = 1e-4;
 	int			n = cdp_model_nparameters(model->kind);
 	double		gradient[MODEL_MAX_PARAMETERS];
 	double		variance = 0;
-	MemoryContext work;
-	MemoryContext old;
+	ValueModel *sides;
 
 	if (!model->has_covariance)
 		return NAN;
-	work = AllocSetContextCreate(CurrentMemoryContext, "value model", ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(work);
+	sides = model_sides(model);
 	for (int i = 0; i < n; i++)
-	{
-		double		side[2];
-
-		for (int s = 0; s < 2; s++)
-		{
-			ValueModel	other = *model;
-
-			other.parameters.par[i] *= exp(s == 0 ? -step : step);
-			if (other.nodes != NULL)
-				other.nodes = cdp_beta_cache(other.parameters.par[2], work);
-			side[s] = log(value(&other, args));
-		}
-		gradient[i] = (side[1] - side[0]) / (2.0 * step) / model->parameters.par[i];
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
+		gradient[i] = log(value(&sides[2 * i + 1], args) / value(&sides[2 * i], args)) / (2.0 * SIDE_STEP) / model->parameters.par[i];
 	for (int i = 0; i < n; i++)
 		for (int j = 0; j < n; j++)
 			variance += gradient[i] * model->covariance[i * n + j] * gradient[j];

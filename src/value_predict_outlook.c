@@ -246,6 +246,10 @@ cdp_outlook_next(const Outlook *o, double probability)
 	return exp(x1);
 }
 
+/* Gauss-Legendre, 8 nodes of [-1, 1] (Abramowitz, Stegun 1964, table 25.4) */
+static const double few_x[4] = {0.1834346424956498, 0.5255324099163290, 0.7966664774136267, 0.9602898564975363};
+static const double few_w[4] = {0.3626837833783620, 0.3137066458778873, 0.2223810344533745, 0.1012285362903763};
+
 /*
  * Purchases from .. until (both from now), each worth exp(-discount * its
  * time).  By parts, so that the one function of expected purchases serves all
@@ -253,8 +257,10 @@ cdp_outlook_next(const Outlook *o, double probability)
  *
  *		[e^(-dt) E(t)] + d * integral of e^(-dt) E(t) dt
  *
- * in panels of w = ln(1 + t/h) like those of value_predict_pareto.c.  until
- * may be infinite: what lies beyond 50 e-foldings is nothing.
+ * in panels of w = ln(1 + t/h) like those of value_predict_pareto.c, but of 8
+ * nodes: the next singularity of E is pi away from a panel of half width
+ * 0.75, so the error of a panel falls like 8.2^-16, and it counts discount
+ * times.  until may be infinite: what lies beyond 50 e-foldings is nothing.
  */
 double
 cdp_outlook_discounted(const Outlook *o, double from, double until, double discount)
@@ -283,13 +289,13 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 		double		centre = start + (2.0 * i + 1.0) * half;
 
 		CHECK_FOR_INTERRUPTS();
-		for (int g = 0; g < 2 * CDP_LEGENDRE_HALF; g++)
+		for (int g = 0; g < 2 * lengthof(few_x); g++)
 		{
 			int			node = g / 2;
-			double		w = centre + (g % 2 ? -half : half) * cdp_legendre_x[node];
+			double		w = centre + (g % 2 ? -half : half) * few_x[node];
 			double		t = h * expm1(w);
 
-			sum += cdp_legendre_w[node] * exp(w - discount * t) * cdp_outlook_purchases(o, t);
+			sum += few_w[node] * exp(w - discount * t) * cdp_outlook_purchases(o, t);
 		}
 	}
 	return ends + discount * sum * half * h;

@@ -27,6 +27,7 @@ CDP_MODULES = \
 	event_ingest \
 	event_condition \
 	value \
+	value_btyd \
 	value_logistic \
 	audience \
 	tag \

@@ -28,6 +28,7 @@ CDP_MODULES = \
 	event_condition \
 	value \
 	value_rfm \
+	value_btyd \
 	value_math \
 	value_model \
 	value_fit \

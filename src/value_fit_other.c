@@ -28,19 +28,18 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 	double		r = par[0];
 	double		alpha = par[1];
 	double		digamma_r = cdp_digamma(r);
-	double		value = rows->total * r * log(alpha);
+	double		value = 0;
 
 	for (uint32 i = 0; log_time && i < t_cal->ndistinct; i++)
-		log_time[i] = log(alpha + t_cal->value[i]);
-	gradient[0] = rows->total * log(alpha);
-	gradient[1] = rows->total * r / alpha;
+		log_time[i] = log1p(t_cal->value[i] / alpha);
+	gradient[0] = gradient[1] = 0;
 	for (int64 i = 0; i < rows->nrows;)
 	{
 		uint32		this_x = rows->column[0].rank[i];
 		double		x = rows->column[0].value[this_x];
 		double		weight = 0;
 		double		logs = 0;
-		double		inverses = 0;
+		double		slopes = 0;
 
 		for (; i < rows->nrows && rows->column[0].rank[i] == this_x; i++)
 		{
@@ -49,12 +48,12 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
 			weight += rows->weight[i];
-			logs += rows->weight[i] * (log_time ? log_time[t] : log(alpha + t_cal->value[t]));
-			inverses += rows->weight[i] / (alpha + t_cal->value[t]);
+			logs += rows->weight[i] * (log_time ? log_time[t] : log1p(t_cal->value[t] / alpha));
+			slopes += rows->weight[i] * t_cal->value[t] / (alpha + t_cal->value[t]);
 		}
-		value += weight * cdp_log_rising(r, x) - (r + x) * logs;
+		value += weight * (cdp_log_rising(r, x) - x * log(alpha)) - (r + x) * logs;
 		gradient[0] += weight * (cdp_digamma(r + x) - digamma_r) - logs;
-		gradient[1] -= (r + x) * inverses;
+		gradient[1] += ((r + x) * slopes - weight * x) / alpha;
 	}
 	return value;
 }
@@ -85,28 +84,28 @@ evaluate_gammagamma(FitProblem *problem, const double *par, double *gradient)
 		uint32		this_x = rows->column[0].rank[i];
 		double		x = rows->column[0].value[this_x];
 		double		weight = 0;
-		double		logs = 0;	/* of v + xz */
-		double		inverses = 0;
+		double		logs = 0;	/* of 1 + xz/v */
+		double		slopes = 0;
 		double		amounts = 0;	/* ln z */
 		double		digamma_sum;
 
 		for (; i < rows->nrows && rows->column[0].rank[i] == this_x; i++)
 		{
 			uint32		z = rows->column[1].rank[i];
-			double		sum = v + x * rows->column[1].value[z];
+			double		sum = x * rows->column[1].value[z];
 
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
 			weight += rows->weight[i];
-			logs += rows->weight[i] * log(sum);
-			inverses += rows->weight[i] / sum;
+			logs += rows->weight[i] * log1p(sum / v);
+			slopes += rows->weight[i] * sum / (v + sum);
 			amounts += rows->weight[i] * log_amount[z];
 		}
 		digamma_sum = cdp_digamma(p * x + q);
-		value += weight * (q * log(v) + p * x * log(x) - cdp_log_beta(p * x, q)) + (p * x - 1) * amounts - (p * x + q) * logs;
-		gradient[0] += x * (weight * (digamma_sum - cdp_digamma(p * x) + log(x)) + amounts - logs);
-		gradient[1] += weight * (digamma_sum - digamma_q + log(v)) - logs;
-		gradient[2] += weight * q / v - (p * x + q) * inverses;
+		value += weight * (p * x * log(x / v) - cdp_log_beta(p * x, q)) + (p * x - 1) * amounts - (p * x + q) * logs;
+		gradient[0] += x * (weight * (digamma_sum - cdp_digamma(p * x) + log(x / v)) + amounts - logs);
+		gradient[1] += weight * (digamma_sum - digamma_q) - logs;
+		gradient[2] += ((p * x + q) * slopes - weight * p * x) / v;
 	}
 	return value;
 }

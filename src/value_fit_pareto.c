@@ -57,24 +57,28 @@ static const double node_weight[NODES] = {
 	0.18134189168918099148, 0.15685332293894364367, 0.11119051722668723527, 0.05061426814518812958
 };
 
-/* integrals of g, g ln(alpha+y), g/(alpha+y), g ln(beta+y), g/(beta+y), over g at the left end */
-typedef struct Integrals
-{
-	double		g;
-	double		log_a;
-	double		inverse_a;
-	double		log_b;
-	double		inverse_b;
-} Integrals;
-
-/* what g needs at one point */
+/*
+ * What g and its derivatives need at one time: ln(1 + y/alpha) and its
+ * derivative by alpha, but for the sign; the same of beta.  Against
+ * ln(alpha+y) they keep their digits when alpha runs off to infinity.
+ */
 typedef struct TimePoint
 {
 	double		log_a;
 	double		log_b;
-	double		inverse_a;
-	double		inverse_b;
+	double		slope_a;
+	double		slope_b;
 } TimePoint;
+
+/* integrals of g, and of g times those four, over g at the left end */
+typedef struct Integrals
+{
+	double		g;
+	double		log_a;
+	double		slope_a;
+	double		log_b;
+	double		slope_b;
+} Integrals;
 
 typedef struct GridNode
 {
@@ -113,10 +117,10 @@ point(const double *par, double y)
 {
 	TimePoint	p;
 
-	p.log_a = log(par[1] + y);
-	p.log_b = log(par[3] + y);
-	p.inverse_a = 1.0 / (par[1] + y);
-	p.inverse_b = 1.0 / (par[3] + y);
+	p.log_a = log1p(y / par[1]);
+	p.log_b = log1p(y / par[3]);
+	p.slope_a = y / par[1] / (par[1] + y);
+	p.slope_b = y / par[3] / (par[3] + y);
 	return p;
 }
 
@@ -132,9 +136,9 @@ add_node(Integrals *sum, double value, const TimePoint *at)
 {
 	sum->g += value;
 	sum->log_a += value * at->log_a;
-	sum->inverse_a += value * at->inverse_a;
+	sum->slope_a += value * at->slope_a;
 	sum->log_b += value * at->log_b;
-	sum->inverse_b += value * at->inverse_b;
+	sum->slope_b += value * at->slope_b;
 }
 
 /* sum + factor * more */
@@ -145,9 +149,9 @@ plus(const Integrals *sum, double factor, const Integrals *more)
 
 	result.g = sum->g + factor * more->g;
 	result.log_a = sum->log_a + factor * more->log_a;
-	result.inverse_a = sum->inverse_a + factor * more->inverse_a;
+	result.slope_a = sum->slope_a + factor * more->slope_a;
 	result.log_b = sum->log_b + factor * more->log_b;
-	result.inverse_b = sum->inverse_b + factor * more->inverse_b;
+	result.slope_b = sum->slope_b + factor * more->slope_b;
 	return result;
 }
 
@@ -187,8 +191,8 @@ fill_points(Tables *t, const FitRows *rows)
 		{
 			double		width = t->grid[i + 1] - t->grid[i];
 
-			t->width_a = Max(t->width_a, width * t->grid_at[i].inverse_a);
-			t->width_b = Max(t->width_b, width * t->grid_at[i].inverse_b);
+			t->width_a = Max(t->width_a, width / (par[1] + t->grid[i]));
+			t->width_b = Max(t->width_b, width / (par[3] + t->grid[i]));
 		}
 	}
 	t->evaluation++;
@@ -270,7 +274,10 @@ choose_level(const Tables *t, double m, int64 nrows)
 	return cost > NODES_MAX || cost > nrows * ROW_COST ? -1 : level;
 }
 
-/* What the rows of one x sum up to: weights times ln L, and its derivatives, without what x alone gives. */
+/*
+ * What the rows of one x sum up to: weights times ln L, and its derivatives,
+ * without what x alone gives; alpha^m beta^s is in the brackets.
+ */
 typedef struct Sums
 {
 	double		weight;
@@ -281,7 +288,7 @@ typedef struct Sums
 /* One row, given the integral over g(t_x). */
 static inline void
 add_row(const double *par, double m, double weight, const Integrals *integral, double log_ratio,
-		const TimePoint *t_x, const TimePoint *t_cal, Sums *sums)
+		double beta_cal, const TimePoint *t_cal, Sums *sums)
 {
 	double		s = par[2];
 	double		log_alive = -m * t_cal->log_a - s * t_cal->log_b;
@@ -292,7 +299,7 @@ add_row(const double *par, double m, double weight, const Integrals *integral, d
 	{
 		/* alive is g(T) (beta+T), gone is s g(t_x) times the integral */
 		if (log_ratio > -650)
-			odds = s * integral->g * t_cal->inverse_b / exp(log_ratio);
+			odds = s * integral->g / (beta_cal * exp(log_ratio));
 		if (log_ratio > -650 && odds < 1e280)
 		{
 			gone = odds / (1 + odds);
@@ -301,24 +308,24 @@ add_row(const double *par, double m, double weight, const Integrals *integral, d
 		else
 		{
 			gone = 1;
-			sums->value += weight * (log_alive + log(s * integral->g) - log_ratio - t_cal->log_b);
+			sums->value += weight * (log_alive + log(s * integral->g / beta_cal) - log_ratio);
 		}
 	}
 	else
 		sums->value += weight * log_alive;
 	sums->weight += weight;
 	sums->by[0] -= weight * (1 - gone) * t_cal->log_a;
-	sums->by[1] -= weight * (1 - gone) * m * t_cal->inverse_a;
+	sums->by[1] += weight * (1 - gone) * m * t_cal->slope_a;
 	sums->by[2] -= weight * (1 - gone) * t_cal->log_b;
-	sums->by[3] -= weight * (1 - gone) * s * t_cal->inverse_b;
+	sums->by[3] += weight * (1 - gone) * s * t_cal->slope_b;
 	if (gone > 0)
 	{
 		double		share = weight * gone / integral->g;
 
 		sums->by[0] -= share * integral->log_a;
-		sums->by[1] -= share * m * integral->inverse_a;
+		sums->by[1] += share * m * integral->slope_a;
 		sums->by[2] += weight * gone / s - share * integral->log_b;
-		sums->by[3] -= share * (s + 1) * integral->inverse_b;
+		sums->by[3] += share * (s + 1) * integral->slope_b - weight * gone / par[3];
 	}
 }
 
@@ -355,11 +362,11 @@ x_rows(const FitRows *rows, Tables *t, double x, int64 first, int64 end, Sums *s
 			cdp_paretonbd_terms(par, x, t_x, t_cal, &terms, by);
 			gone = 1.0 / (1.0 + exp(terms.alive - terms.gone));
 			sums->weight += rows->weight[i];
-			sums->value += rows->weight[i] * cdp_log_add(terms.alive, terms.gone);
-			sums->by[0] += rows->weight[i] * (gone * by[0] - (1 - gone) * at_cal.log_a);
-			sums->by[1] += rows->weight[i] * (gone * by[1] - (1 - gone) * m * at_cal.inverse_a);
-			sums->by[2] += rows->weight[i] * (gone * by[2] - (1 - gone) * at_cal.log_b);
-			sums->by[3] += rows->weight[i] * (gone * by[3] - (1 - gone) * par[2] * at_cal.inverse_b);
+			sums->value += rows->weight[i] * (cdp_log_add(terms.alive, terms.gone) + m * log(par[1]) + par[2] * log(par[3]));
+			sums->by[0] += rows->weight[i] * (gone * (by[0] + log(par[1])) - (1 - gone) * at_cal.log_a);
+			sums->by[1] += rows->weight[i] * (gone * (by[1] + m / par[1]) + (1 - gone) * m * at_cal.slope_a);
+			sums->by[2] += rows->weight[i] * (gone * (by[2] + log(par[3])) - (1 - gone) * at_cal.log_b);
+			sums->by[3] += rows->weight[i] * (gone * (by[3] + par[2] / par[3]) + (1 - gone) * par[2] * at_cal.slope_b);
 			continue;
 		}
 		log_ratio = log_fall(par, m, &at_x, &at_cal);
@@ -375,7 +382,7 @@ x_rows(const FitRows *rows, Tables *t, double x, int64 first, int64 end, Sums *s
 			if (integral.g < CANCELS * from_x.g)
 				integral = integrate(par, m, t_x, t_cal, 1 << level);
 		}
-		add_row(par, m, rows->weight[i], &integral, log_ratio, &at_x, &at_cal, sums);
+		add_row(par, m, rows->weight[i], &integral, log_ratio, par[3] + t_cal, &at_cal, sums);
 	}
 }
 
@@ -387,15 +394,12 @@ evaluate(FitProblem *problem, const double *par, double *gradient)
 	const uint32 *x_rank = rows->column[COL_X].rank;
 	Tables	   *t = problem->tables;
 	double		digamma_r = cdp_digamma(par[0]);
-	double		value = rows->total * (par[0] * log(par[1]) + par[2] * log(par[3]));
+	double		value = 0;
 	int64		end;
 
 	t->par = par;
 	fill_points(t, rows);
-	gradient[0] = rows->total * log(par[1]);
-	gradient[1] = rows->total * par[0] / par[1];
-	gradient[2] = rows->total * log(par[3]);
-	gradient[3] = rows->total * par[2] / par[3];
+	memset(gradient, 0, 4 * sizeof(double));
 	for (int64 first = 0; first < rows->nrows; first = end)
 	{
 		double		x = fit_value(rows, COL_X, first);
@@ -404,10 +408,11 @@ evaluate(FitProblem *problem, const double *par, double *gradient)
 		for (end = first + 1; end < rows->nrows && x_rank[end] == x_rank[first]; end++)
 			;
 		x_rows(rows, t, x, first, end, &sums);
-		value += sums.value + sums.weight * cdp_log_rising(par[0], x);
+		value += sums.value + sums.weight * (cdp_log_rising(par[0], x) - x * log(par[1]));
 		gradient[0] += sums.by[0] + sums.weight * (cdp_digamma(par[0] + x) - digamma_r);
-		for (int i = 1; i < 4; i++)
-			gradient[i] += sums.by[i];
+		gradient[1] += sums.by[1] - sums.weight * x / par[1];
+		gradient[2] += sums.by[2];
+		gradient[3] += sums.by[3];
 	}
 	return value;
 }

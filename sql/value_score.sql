@@ -46,7 +46,7 @@ CREATE OR REPLACE FUNCTION cdp._score_sql(name text) RETURNS text
 RETURN format($q$
 	SELECT b.*, $1::bigint AS value_model_id, (o.a).p_alive, (o.a).expected_30, (o.a).expected_90, (o.a).expected_365, (o.a).expected_amount, (o.a).clv,
 		-- a whole day, so that it moves only when the customer's own numbers do
-		(((b.first_at AT TIME ZONE $8)::date + ceil((b.t_cal + (o.a).next_purchase) * $4)::int) AT TIME ZONE $8) AS next_purchase_at,
+		(((b.first_at AT TIME ZONE $8)::date + ceil((b.t_cal + (o.a).next_purchase) * $4)::int)::timestamp AT TIME ZONE $8) AS next_purchase_at,
 		make_interval(days => greatest(1, round(g.typical_gap * $4)::int)) AS typical_gap, g.gap_ratio,
 		round(cdp.churn_score((o.a).p_alive, g.gap_ratio, b.x, b.t_cal, (SELECT cdp.as_logistic($3))) * 100) / 100 AS churn_score,
 		rank() OVER (ORDER BY (o.a).clv DESC NULLS LAST) AS "position", count((o.a).clv) OVER () AS valued
@@ -124,7 +124,7 @@ BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._job_step(run);
 	FOR d IN SELECT r.customer_id, jsonb_build_object('category', r.key, 'last_at', r.last_at, 'due_at', r.due_at, 'purchases', r.purchases) AS due
-		FROM cdp.repurchase_due(as_of, '0') r ORDER BY r.customer_id
+		FROM cdp.repurchase_due(as_of, '1 second') r ORDER BY r.customer_id
 	LOOP
 		customers := customers || d.customer_id;
 		dues := dues || d.due;
@@ -169,7 +169,8 @@ BEGIN
 		RETURN;
 	END IF;
 	RETURN QUERY SELECT 'customer_value', coalesce(r.as_of > cdp.now() - interval '3 days', true),
-		coalesce(format('%s customers scored as of %s', r.customers, to_char(r.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), 'not scored yet; CALL cdp.score_customers()')
+		CASE WHEN r.as_of IS NULL THEN 'not scored yet; CALL cdp.score_customers()'
+			ELSE format('%s customers scored as of %s', r.customers, to_char(r.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')) END
 	FROM (VALUES (1)) one LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_run v ORDER BY v.value_run_id DESC LIMIT 1) r ON true;
 END $$;
 COMMENT ON FUNCTION cdp._health_value_score() IS 'internal: row of value_score in cdp.health(): when customers were scored last';

@@ -348,7 +348,7 @@ BEGIN
 	as_of := coalesce(as_of, cdp.now());
 	unit := coalesce(unit, '7 days');
 	holdout := coalesce(holdout, '90 days');
-	PERFORM cdp._unit_days(unit);
+	PERFORM cdp._unit_days(unit), cdp._purchases_query(purchases);
 	IF NOT isfinite(as_of) THEN
 		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
 	ELSIF extract(epoch FROM holdout) <= 0 THEN
@@ -391,8 +391,8 @@ BEGIN
 		RETURN;
 	END IF;
 	RETURN QUERY SELECT 'value_model', coalesce(m.fitted_at > cdp.now() - interval '21 days' AND NOT m.boundary, true),
-		coalesce(format('%s fitted %s days ago to %s customers: %s', m.name, floor(extract(epoch FROM cdp.now() - m.fitted_at) / 86400), m.customers, m.reason),
-			'no model yet; CALL cdp.fit_value_models()')
+		CASE WHEN m.name IS NULL THEN 'no model yet; CALL cdp.fit_value_models()' ELSE format('%s fitted %s days ago to %s customers: %s',
+			m.name, floor(extract(epoch FROM cdp.now() - m.fitted_at) / 86400), m.customers, m.reason) END
 	FROM (VALUES (1)) one LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_model v
 		WHERE v.chosen AND v.scope = 'sales_order' AND v.name NOT IN ('gammagamma', 'churn', 'propensity') ORDER BY v.value_model_id DESC LIMIT 1) m ON true;
 END $$;
@@ -487,7 +487,7 @@ DECLARE
 BEGIN
 	PERFORM cdp._require_version();
 	UPDATE cdp.value_model m SET chosen = false
-	WHERE m.chosen AND m.scope = _store_value_models.scope AND m.name IN (SELECT f->>'name' FROM jsonb_array_elements(fits) f);
+	WHERE m.chosen AND m.scope = _store_value_models.scope AND (m.name = 'propensity') = (fits->0->>'name' = 'propensity');
 	INSERT INTO cdp.value_model (name, scope, chosen, unit, time_zone, refunds, currency, data_from, data_until, customers, purchases,
 		parameters, standard_errors, log_likelihood, bic, converged, boundary, reason, diagnostics)
 	SELECT f->>'name', _store_value_models.scope, (f->>'chosen')::boolean, (f->>'unit')::interval, f->>'time_zone', f->>'refunds', f->>'currency',

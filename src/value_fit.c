@@ -20,7 +20,7 @@
  * is with `reason`: the caller asks a model, not an exception handler.
  *
  * SQL: sql/value_fit.sql.  Tests: test/sql/value_fit.sql,
- * test/sql/value_published.sql, test/pgtap/value_fit.sql.
+ * test/pgtap/value_published.sql, test/pgtap/value_fit.sql.
  * Page: doc/value_fit.md.
  */
 #include "value_fit.h"
@@ -50,7 +50,7 @@ PG_FUNCTION_INFO_V1(cdp_fit_sbg);
 #define STARTS			4
 #define FIT_MAX_K		8		/* phases that mbgcnbd tries */
 #define FEW_CUSTOMERS	10		/* fewer say too little for any of the models */
-#define FAR				3.0		/* theta: to see whether a direction leads uphill, go so far */
+#define FAR				3.0		/* theta: a parameter 20 times larger or smaller */
 #define FLAT			1e-9	/* ... and f, relative, that is not uphill */
 
 /* a direction in theta in which a model has a limit, and what that limit is called */
@@ -112,8 +112,8 @@ static const FitLimit nbd_limits[] = {
 	{{0}, NULL}
 };
 static const FitLimit gammagamma_limits[] = {
-	{{0, 1, 1}, "boundary: q, v -> infinity"},
 	{{1, 0, -1}, "boundary: p -> infinity, v -> 0"},
+	{{0, 1, 1}, "boundary: q, v -> infinity"},
 	{{0, -1, 0}, "boundary: q -> 1"},
 	{{-1, 0, 1}, "boundary: p -> 0, v -> infinity"},
 	{{-1, 0, 0}, "boundary: p -> 0"},
@@ -137,9 +137,9 @@ static const FitLimit bgbb_limits[] = {
 	{{0}, NULL}
 };
 static const FitLimit sbg_limits[] = {
-	{{1, 1}, "boundary: alpha, beta -> infinity"},
 	{{-1, 0}, "boundary: alpha -> 0"},
 	{{0, -1}, "boundary: beta -> 0"},
+	{{1, 1}, "boundary: alpha, beta -> infinity"},
 	{{-1, -1}, "boundary: alpha, beta -> 0"},
 	{{0, 1}, "boundary: beta -> infinity"},
 	{{1, 0}, "boundary: alpha -> infinity"},
@@ -455,8 +455,8 @@ search_phases(Fit *fit, FitProblem *problem)
 }
 
 /*
- * Does the model become no worse when one goes far towards one of its
- * limits?  Answers what the limit is called.
+ * Has the search gone far towards one of the model's limits, and does it
+ * become no worse by going farther?  Answers what the limit is called.
  */
 static const char *
 find_limit(FitProblem *problem, const Fit *fit)
@@ -465,10 +465,14 @@ find_limit(FitProblem *problem, const Fit *fit)
 	{
 		double		theta[N];
 		double		gradient[N];
+		double		way = 0;
 
 		for (int i = 0; i < N; i++)
+		{
 			theta[i] = fit->at.theta[i] + FAR * limit->direction[i];
-		if (cdp_fit_evaluate(problem, theta, gradient) <= fit->at.f + FLAT * Max(fabs(fit->at.f), 1.0))
+			way = Max(way, fit->at.theta[i] * limit->direction[i]);
+		}
+		if (way > FAR && cdp_fit_evaluate(problem, theta, gradient) <= fit->at.f + FLAT * Max(fabs(fit->at.f), 1.0))
 			return limit->reason;
 	}
 	return NULL;
@@ -479,12 +483,15 @@ static void
 judge(Fit *fit, FitProblem *problem)
 {
 	bool		suspect = !fit->at.curved;
+	bool		ridge = !fit->at.curved;
 
 	for (int i = 0; i < problem->npar; i++)
 	{
 		double		theta = fabs(fit->at.theta[i]);
 
-		suspect = suspect || theta > 6 || fit->at.covariance[i * problem->npar + i] > 1;
+		suspect = suspect || theta > 2 * FAR || fit->at.covariance[i * problem->npar + i] > 1;
+		/* known to within a factor of e^5 or less: that is not known */
+		ridge = ridge || fit->at.covariance[i * problem->npar + i] > 25;
 		fit->boundary = fit->boundary || theta >= FIT_THETA_MAX;
 	}
 	if (suspect)
@@ -497,8 +504,9 @@ judge(Fit *fit, FitProblem *problem)
 			fit->boundary = true;
 			fit->reason = limit;
 		}
-		else if (!fit->at.curved || fit->boundary)
+		else if (ridge || fit->boundary)
 			fit->reason = "flat ridge";
+		fit->at.curved = fit->at.curved && !ridge;
 	}
 	if (fit->reason == NULL && !fit->at.converged)
 		fit->reason = "iteration limit";
@@ -577,7 +585,7 @@ fit_row(FunctionCallInfo fcinfo, const Fit *fit)
 	for (int i = 0; i < n; i++)
 		for (int j = 0; j < n; j++)
 		{
-			covariance[i * n + j] = fit->at.covariance[i * n + j] * slope[i] * slope[j];
+			covariance[i * n + j] = fit->at.covariance[i * n + j] * (slope[i] * slope[j]);
 			sure = sure && isfinite(covariance[i * n + j]);
 			if (i == j)
 				se[i] = sqrt(covariance[i * n + i]);

@@ -1,6 +1,6 @@
 -- value_fit: aggregates that fit the models of purchases, money and renewals.
 -- C: src/value_fit.c, src/value_fit_state.c, src/value_fit_rows.c, src/value_fit_optimize.c, src/value_fit_geometric.c,
---    src/value_fit_pareto.c, src/value_fit_other.c
+--    src/value_fit_pareto.c, src/value_fit_other.c, src/value_fit_search.c
 -- Page: doc/value_fit.md  Tests: test/sql/value_fit.sql, test/pgtap/value_published.sql, test/pgtap/value_fit.sql
 
 -- @type

@@ -18,7 +18,7 @@
  * distinct times.  What is left per row is one exp and one log1p.  alpha^r is
  * moved into the brackets, where it makes (1 + t/alpha)^-m.
  *
- * Tests: test/sql/value_fit.sql, test/sql/value_published.sql.
+ * Tests: test/sql/value_fit.sql, test/pgtap/value_published.sql.
  */
 #include "value_fit.h"
 

@@ -7,7 +7,7 @@
  * periods: they have a few hundred distinct rows and ask value_likelihood.c
  * about each.
  *
- * Tests: test/sql/value_fit.sql, test/sql/value_published.sql.
+ * Tests: test/sql/value_fit.sql, test/pgtap/value_published.sql.
  */
 #include "value_fit.h"
 
@@ -66,7 +66,11 @@ cdp_prepare_nbd(FitProblem *problem)
 	problem->evaluate = evaluate_nbd;
 }
 
-/* Gamma-Gamma: p, q, v; rows (x, mean_amount). */
+/*
+ * Gamma-Gamma: p, q, v; rows (x, mean_amount).  With S = xz, ln L is
+ * - ln B(px, q) - ln z - px ln(1 + v/S) - q ln(1 + S/v): no term is large
+ * against the sum, whichever parameter runs off.
+ */
 static double
 evaluate_gammagamma(FitProblem *problem, const double *par, double *gradient)
 {
@@ -84,28 +88,33 @@ evaluate_gammagamma(FitProblem *problem, const double *par, double *gradient)
 		uint32		this_x = rows->column[0].rank[i];
 		double		x = rows->column[0].value[this_x];
 		double		weight = 0;
-		double		logs = 0;	/* of 1 + xz/v */
-		double		slopes = 0;
+		double		above = 0;	/* ln(1 + v/S) */
+		double		below = 0;	/* ln(1 + S/v) */
+		double		shares = 0; /* S / (v + S) */
+		double		rests = 0;	/* v / (v + S) */
 		double		amounts = 0;	/* ln z */
 		double		digamma_sum;
 
 		for (; i < rows->nrows && rows->column[0].rank[i] == this_x; i++)
 		{
 			uint32		z = rows->column[1].rank[i];
+			double		w = rows->weight[i];
 			double		sum = x * rows->column[1].value[z];
 
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
-			weight += rows->weight[i];
-			logs += rows->weight[i] * log1p(sum / v);
-			slopes += rows->weight[i] * sum / (v + sum);
-			amounts += rows->weight[i] * log_amount[z];
+			weight += w;
+			above += w * log1p(v / sum);
+			below += w * log1p(sum / v);
+			shares += w * sum / (v + sum);
+			rests += w * v / (v + sum);
+			amounts += w * log_amount[z];
 		}
 		digamma_sum = cdp_digamma(p * x + q);
-		value += weight * (p * x * log(x / v) - cdp_log_beta(p * x, q)) + (p * x - 1) * amounts - (p * x + q) * logs;
-		gradient[0] += x * (weight * (digamma_sum - cdp_digamma(p * x) + log(x / v)) + amounts - logs);
-		gradient[1] += weight * (digamma_sum - digamma_q) - logs;
-		gradient[2] += ((p * x + q) * slopes - weight * p * x) / v;
+		value -= weight * cdp_log_beta(p * x, q) + amounts + p * x * above + q * below;
+		gradient[0] += x * (weight * (digamma_sum - cdp_digamma(p * x)) - above);
+		gradient[1] += weight * (digamma_sum - digamma_q) - below;
+		gradient[2] += (q * shares - p * x * rests) / v;
 	}
 	return value;
 }

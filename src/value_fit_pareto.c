@@ -242,6 +242,7 @@ fill_from(Tables *t, double m, int level)
 		const GridNode *node = all + i * nodes;
 		Integrals	cell = {0};
 
+		CHECK_FOR_INTERRUPTS();
 		for (int k = 0; k < nodes; k++, node++)
 			add_node(&cell, node->weight * exp(-m * node->fall_a - node->fall_b), &node->at);
 		t->from[i] = plus(&cell, exp(log_fall(t->par, m, &t->grid_at[i], &t->grid_at[i + 1])), &t->from[i + 1]);

@@ -1,7 +1,7 @@
 -- value_fit: aggregates that fit the models of purchases, money and renewals.
 -- C: src/value_fit.c, src/value_fit_state.c, src/value_fit_rows.c, src/value_fit_optimize.c, src/value_fit_geometric.c,
---    src/value_fit_pareto.c, src/value_fit_other.c
--- Page: doc/value_fit.md  Tests: test/sql/value_fit.sql, test/sql/value_published.sql, test/pgtap/value_fit.sql
+--    src/value_fit_pareto.c, src/value_fit_other.c, src/value_fit_search.c
+-- Page: doc/value_fit.md  Tests: test/sql/value_fit.sql, test/pgtap/value_published.sql, test/pgtap/value_fit.sql
 
 -- @type
 CREATE TYPE cdp.fit_state;
@@ -63,28 +63,28 @@ CREATE OR REPLACE FUNCTION cdp._fit_add_period(state cdp.fit_state, period int, 
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_fit_add_period';
 COMMENT ON FUNCTION cdp._fit_add_period(cdp.fit_state, int, boolean, float8) IS 'internal: one row into the state, in place; 22023 for data that break a rule, 55000 outside an aggregate';
 CREATE OR REPLACE FUNCTION cdp._fit_bgnbd(state cdp.fit_state) RETURNS cdp.bgnbd_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_bgnbd';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_bgnbd';
 COMMENT ON FUNCTION cdp._fit_bgnbd(cdp.fit_state) IS 'internal: result of cdp.fit_bgnbd; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_mbgnbd(state cdp.fit_state) RETURNS cdp.mbgnbd_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_mbgnbd';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_mbgnbd';
 COMMENT ON FUNCTION cdp._fit_mbgnbd(cdp.fit_state) IS 'internal: result of cdp.fit_mbgnbd; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_paretonbd(state cdp.fit_state) RETURNS cdp.paretonbd_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_paretonbd';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_paretonbd';
 COMMENT ON FUNCTION cdp._fit_paretonbd(cdp.fit_state) IS 'internal: result of cdp.fit_paretonbd; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_nbd(state cdp.fit_state) RETURNS cdp.nbd_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_nbd';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_nbd';
 COMMENT ON FUNCTION cdp._fit_nbd(cdp.fit_state) IS 'internal: result of cdp.fit_nbd; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_mbgcnbd(state cdp.fit_state) RETURNS cdp.mbgcnbd_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_mbgcnbd';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_mbgcnbd';
 COMMENT ON FUNCTION cdp._fit_mbgcnbd(cdp.fit_state) IS 'internal: result of cdp.fit_mbgcnbd; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_gammagamma(state cdp.fit_state) RETURNS cdp.gammagamma_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_gammagamma';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_gammagamma';
 COMMENT ON FUNCTION cdp._fit_gammagamma(cdp.fit_state) IS 'internal: result of cdp.fit_gammagamma; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_bgbb(state cdp.fit_state) RETURNS cdp.bgbb_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_bgbb';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_bgbb';
 COMMENT ON FUNCTION cdp._fit_bgbb(cdp.fit_state) IS 'internal: result of cdp.fit_bgbb; NULL for a state without rows, 22023 for a state of another fit';
 CREATE OR REPLACE FUNCTION cdp._fit_sbg(state cdp.fit_state) RETURNS cdp.sbg_model
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME', 'cdp_fit_sbg';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'cdp_fit_sbg';
 COMMENT ON FUNCTION cdp._fit_sbg(cdp.fit_state) IS 'internal: result of cdp.fit_sbg; NULL for a state without rows, 22023 for a state of another fit';
 
 CREATE OR REPLACE AGGREGATE cdp.fit_bgnbd(x float8, t_x float8, t_cal float8) (

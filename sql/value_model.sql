@@ -1,5 +1,5 @@
 -- value_model: the types of fitted models of purchases, money and renewals.
--- C: src/value_model.c, src/value_likelihood.c, src/value_likelihood_pareto.c  Page: doc/value_model.md  Tests: test/sql/value_model.sql, test/sql/value_published.sql
+-- C: src/value_model.c, src/value_likelihood.c, src/value_likelihood_pareto.c  Page: doc/value_model.md  Tests: test/sql/value_model.sql, test/pgtap/value_published.sql
 
 -- @type
 CREATE TYPE cdp.bgnbd_model AS (r float8, alpha float8, a float8, b float8,

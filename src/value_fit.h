@@ -2,7 +2,7 @@
  * value_fit.h
  *	  Fitting models: the state of the fit aggregates, and what becomes of it.
  *
- *		rows --add--> FitState --sort--> FitRows --optimise--> a row of the model's type
+ *		rows --add--> FitState --sort--> FitRows --search--> a row of the model's type
  *		             (distinct row -> weight)
  *
  * One state serves all models: a set of distinct rows of a few float8, each
@@ -81,6 +81,9 @@ typedef struct FitRows
 extern FitRows *cdp_fit_rows(const FitState *state, int ncolumns, bool positive, uint32 scaled, int exponent);
 extern FitRows *cdp_fit_rows_sample(const FitRows *all, int64 n);
 
+/* a function of so many distinct values is kept in a table; of more, it is computed row by row */
+#define FIT_TABLE_MAX	65536
+
 static inline double
 fit_value(const FitRows *rows, int column, int64 row)
 {
@@ -116,8 +119,58 @@ typedef struct FitResult
 	bool		curved;			/* covariance is there: the optimum is a point, not a ridge */
 } FitResult;
 
+#define FIT_STARTS		4
+
+typedef struct FitLimit FitLimit;
+
+/* what a model's data are, and how to begin */
+typedef struct FitFacts
+{
+	int			state_columns;
+	int			columns;		/* of them the likelihood needs */
+	int			x;				/* column of purchases, -1: none */
+	int			time;			/* column that gives the scale, -1: data have no unit */
+	uint32		scaled;			/* columns in its unit */
+	uint32		scaled_par;		/* parameters in its unit */
+	double		lower[MODEL_MAX_PARAMETERS];
+	void		(*prepare) (FitProblem *problem);
+	double		starts[FIT_STARTS][MODEL_MAX_PARAMETERS];	/* factors, see begin_at() */
+	const FitLimit *limits;		/* ended by one without a reason */
+} FitFacts;
+
+/* weighted sums over the rows, in their order */
+typedef struct FitMoments
+{
+	double		x;
+	double		xx;
+	double		time;
+	double		gaps;			/* of state column 3 */
+} FitMoments;
+
+/* a fit from state to answer */
+typedef struct Fit
+{
+	ModelKind	kind;
+	const FitFacts *facts;
+	FitState   *state;
+	FitRows    *rows;
+	FitRows    *sample;			/* the rows themselves when they are few */
+	int			exponent;		/* times are divided by 2^exponent */
+	FitMoments	sum;
+	int			k;
+	int			evaluations;
+	FitResult	at;
+	double		log_likelihood; /* in the caller's unit */
+	bool		boundary;
+	const char *reason;
+} Fit;
+
 /* bounds of theta: a parameter from 4e-7 to 2.6e6, in units of the scaled data */
 #define FIT_THETA_MAX	14.75
+
+/* value_fit_search.c */
+extern const FitFacts *cdp_fit_facts(ModelKind kind);
+extern void cdp_fit_find(Fit *fit);
 
 /* value_fit_optimize.c */
 extern void cdp_fit_parameters(const FitProblem *problem, const double *theta, double *par);

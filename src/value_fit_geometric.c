@@ -15,9 +15,10 @@
  * coefficients (m)_j/j!; 1 for k = 1.  Rows of one x are neighbours: all that
  * depends on x alone is taken out of the loop over rows, also out of the sums
  * for the gradient, and the logarithms of alpha + time are tables over the
- * distinct times.  What is left per row is one exp and one log1p.
+ * distinct times.  What is left per row is one exp and one log1p.  alpha^r is
+ * moved into the brackets, where it makes (1 + t/alpha)^-m.
  *
- * Tests: test/sql/value_fit.sql, test/sql/value_published.sql.
+ * Tests: test/sql/value_fit.sql, test/pgtap/value_published.sql.
  */
 #include "value_fit.h"
 
@@ -32,11 +33,16 @@
 #define COL_T_X		1
 #define COL_T_CAL	2
 
-/* ln(alpha + t) and 1/(alpha + t) for each distinct time */
+/*
+ * ln(1 + t/alpha) and its derivative by alpha, but for the sign, for each
+ * distinct time; without tables when there are too many.  Against ln(alpha+t)
+ * this keeps its digits when alpha runs off to infinity.
+ */
 typedef struct TimeTable
 {
+	const double *time;
 	double	   *log;
-	double	   *inverse;
+	double	   *slope;
 } TimeTable;
 
 typedef struct Tables
@@ -65,8 +71,8 @@ typedef struct Sums
 	double		weight;
 	double		gone;
 	double		value;			/* ln L but for what x alone gives */
-	double		log_time;		/* of alpha + the time that counts */
-	double		inverse;
+	double		log_time;		/* of the time that counts, see TimeTable */
+	double		slope;
 	double		by_r;			/* ln phases by r, by alpha */
 	double		by_alpha;
 } Sums;
@@ -74,22 +80,37 @@ typedef struct Sums
 static void
 fill_table(TimeTable *table, const FitColumn *column, double alpha)
 {
-	for (uint32 i = 0; i < column->ndistinct; i++)
+	for (uint32 i = 0; table->log && i < column->ndistinct; i++)
 	{
-		double		t = alpha + column->value[i];
+		double		t = column->value[i];
 
-		if ((i & 0xffff) == 0)
-			CHECK_FOR_INTERRUPTS();
-		table->log[i] = log(t);
-		table->inverse[i] = 1.0 / t;
+		table->log[i] = log1p(t / alpha);
+		table->slope[i] = t / alpha / (alpha + t);
 	}
 }
 
 static void
 make_table(TimeTable *table, const FitColumn *column)
 {
-	table->log = palloc_extended(column->ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
-	table->inverse = palloc_extended(column->ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
+	table->time = column->value;
+	table->log = table->slope = NULL;
+	if (column->ndistinct <= FIT_TABLE_MAX)
+	{
+		table->log = palloc(column->ndistinct * sizeof(double));
+		table->slope = palloc(column->ndistinct * sizeof(double));
+	}
+}
+
+static inline double
+log_time(const TimeTable *table, double alpha, uint32 i)
+{
+	return table->log ? table->log[i] : log1p(table->time[i] / alpha);
+}
+
+static inline double
+slope_time(const TimeTable *table, double alpha, uint32 i)
+{
+	return table->slope ? table->slope[i] : table->time[i] / alpha / (alpha + table->time[i]);
 }
 
 static void
@@ -153,7 +174,7 @@ phases(const XTerms *t, int k, double u, double *by_r, double *by_u)
 
 /* The rows from i on that have the x of row i; answers where they end. */
 static int64
-x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
+x_rows(const FitProblem *problem, double alpha, const XTerms *t, int64 i, Sums *sums)
 {
 	const FitRows *rows = problem->rows;
 	const Tables *tables = problem->tables;
@@ -169,9 +190,9 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 	for (; i < rows->nrows && x[i] == this_x; i++)
 	{
 		double		weight = rows->weight[i];
-		double		log_cal = tables->t_cal.log[t_cal[i]];
-		double		log_x = tables->t_x.log[t_x[i]];
-		double		inverse_cal = tables->t_cal.inverse[t_cal[i]];
+		double		log_cal = log_time(&tables->t_cal, alpha, t_cal[i]);
+		double		log_x;
+		double		slope_cal = slope_time(&tables->t_cal, alpha, t_cal[i]);
 		double		log_phases = 0;
 		double		odds;		/* ln of gone to alive */
 		double		gone;
@@ -183,13 +204,15 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 		{
 			sums->value -= weight * t->m * log_cal;
 			sums->log_time += weight * log_cal;
-			sums->inverse += weight * inverse_cal;
+			sums->slope += weight * slope_cal;
 			continue;
 		}
+		log_x = log_time(&tables->t_x, alpha, t_x[i]);
 		odds = ratio + t->m * (log_cal - log_x);
 		if (k > 1)
 		{
-			double		u = (rows->column[COL_T_CAL].value[t_cal[i]] - rows->column[COL_T_X].value[t_x[i]]) * inverse_cal;
+			double		after = 1.0 / (alpha + tables->t_cal.time[t_cal[i]]);
+			double		u = (tables->t_cal.time[t_cal[i]] - tables->t_x.time[t_x[i]]) * after;
 			double		by_r;
 			double		by_u;
 
@@ -197,7 +220,7 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 			odds -= log_phases;
 			gone = 1.0 / (1.0 + exp(-odds));
 			sums->by_r += weight * (1 - gone) * by_r;
-			sums->by_alpha -= weight * (1 - gone) * by_u * u * inverse_cal;
+			sums->by_alpha -= weight * (1 - gone) * by_u * u * after;
 			/* the larger of the two parts is taken out of the logarithm */
 			sums->value += weight * (odds > 0 ? t->log_gone - t->m * log_x - log(gone)
 									 : t->log_alive + log_phases - t->m * log_cal - log1p(-gone));
@@ -218,7 +241,7 @@ x_rows(const FitProblem *problem, const XTerms *t, int64 i, Sums *sums)
 		}
 		sums->gone += weight * gone;
 		sums->log_time += weight * (log_cal + gone * (log_x - log_cal));
-		sums->inverse += weight * (inverse_cal + gone * (tables->t_x.inverse[t_x[i]] - inverse_cal));
+		sums->slope += weight * (slope_cal + gone * (slope_time(&tables->t_x, alpha, t_x[i]) - slope_cal));
 	}
 	return i;
 }
@@ -250,19 +273,16 @@ evaluate(FitProblem *problem, const double *par, double *gradient)
 		double		beta_step;	/* psi(a+b) - psi(a+b+x) */
 
 		x_terms(problem, par, x, &t);
-		i = x_rows(problem, &t, i, &sums);
+		i = x_rows(problem, alpha, &t, i, &sums);
 		beta_step = digamma_ab - cdp_digamma(a + b + x);
 		value += sums.value + sums.weight *
-			(cdp_log_rising(r, problem->k * x) + cdp_log_rising(b, x) - cdp_log_rising(a + b, x) - x * log_phases);
+			(cdp_log_rising(r, problem->k * x) - x * (problem->k * log(alpha) + log_phases) + cdp_log_rising(b, x) - cdp_log_rising(a + b, x));
 		gradient[0] += sums.weight * (cdp_digamma(t.m) - digamma_r) - sums.log_time + sums.by_r;
-		gradient[1] += sums.by_alpha - t.m * sums.inverse;
+		gradient[1] += sums.by_alpha + t.m * sums.slope - sums.weight * problem->k * x / alpha;
 		gradient[2] += sums.weight * beta_step + sums.gone * t.gone_a + (sums.weight - sums.gone) * t.alive_a;
 		gradient[3] += sums.weight * (cdp_digamma(b + x) - digamma_b + beta_step) +
 			sums.gone * t.gone_b + (sums.weight - sums.gone) * t.alive_b;
 	}
-	value += rows->total * r * log(alpha);
-	gradient[0] += rows->total * log(alpha);
-	gradient[1] += rows->total * r / alpha;
 	return value;
 }
 

@@ -323,6 +323,9 @@ take_hessian(FitProblem *problem, FitResult *at, double *factor, double *scale)
 		solve(factor, column, n);
 		for (int i = 0; i < n; i++)
 			at->covariance[i * n + j] = column[i] * scale[i];
+		/* the same, but for rounding, as was computed from the other side */
+		for (int i = 0; i < j; i++)
+			at->covariance[i * n + j] = at->covariance[j * n + i];
 	}
 	return true;
 }

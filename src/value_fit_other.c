@@ -7,7 +7,7 @@
  * periods: they have a few hundred distinct rows and ask value_likelihood.c
  * about each.
  *
- * Tests: test/sql/value_fit.sql, test/sql/value_published.sql.
+ * Tests: test/sql/value_fit.sql, test/pgtap/value_published.sql.
  */
 #include "value_fit.h"
 
@@ -24,27 +24,22 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 {
 	const FitRows *rows = problem->rows;
 	const FitColumn *t_cal = &rows->column[1];
-	double	   *log_time = problem->tables;
+	double	   *log_time = problem->tables;	/* NULL: too many */
 	double		r = par[0];
 	double		alpha = par[1];
 	double		digamma_r = cdp_digamma(r);
-	double		value = rows->total * r * log(alpha);
+	double		value = 0;
 
-	for (uint32 i = 0; i < t_cal->ndistinct; i++)
-	{
-		if ((i & 0xffff) == 0)
-			CHECK_FOR_INTERRUPTS();
-		log_time[i] = log(alpha + t_cal->value[i]);
-	}
-	gradient[0] = rows->total * log(alpha);
-	gradient[1] = rows->total * r / alpha;
+	for (uint32 i = 0; log_time && i < t_cal->ndistinct; i++)
+		log_time[i] = log1p(t_cal->value[i] / alpha);
+	gradient[0] = gradient[1] = 0;
 	for (int64 i = 0; i < rows->nrows;)
 	{
 		uint32		this_x = rows->column[0].rank[i];
 		double		x = rows->column[0].value[this_x];
 		double		weight = 0;
 		double		logs = 0;
-		double		inverses = 0;
+		double		slopes = 0;
 
 		for (; i < rows->nrows && rows->column[0].rank[i] == this_x; i++)
 		{
@@ -53,12 +48,12 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
 			weight += rows->weight[i];
-			logs += rows->weight[i] * log_time[t];
-			inverses += rows->weight[i] / (alpha + t_cal->value[t]);
+			logs += rows->weight[i] * (log_time ? log_time[t] : log1p(t_cal->value[t] / alpha));
+			slopes += rows->weight[i] * t_cal->value[t] / (alpha + t_cal->value[t]);
 		}
-		value += weight * cdp_log_rising(r, x) - (r + x) * logs;
+		value += weight * (cdp_log_rising(r, x) - x * log(alpha)) - (r + x) * logs;
 		gradient[0] += weight * (cdp_digamma(r + x) - digamma_r) - logs;
-		gradient[1] -= (r + x) * inverses;
+		gradient[1] += ((r + x) * slopes - weight * x) / alpha;
 	}
 	return value;
 }
@@ -66,11 +61,16 @@ evaluate_nbd(FitProblem *problem, const double *par, double *gradient)
 void
 cdp_prepare_nbd(FitProblem *problem)
 {
-	problem->tables = palloc_extended(problem->rows->column[1].ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
+	if (problem->rows->column[1].ndistinct <= FIT_TABLE_MAX)
+		problem->tables = palloc(problem->rows->column[1].ndistinct * sizeof(double));
 	problem->evaluate = evaluate_nbd;
 }
 
-/* Gamma-Gamma: p, q, v; rows (x, mean_amount). */
+/*
+ * Gamma-Gamma: p, q, v; rows (x, mean_amount).  With S = xz, ln L is
+ * - ln B(px, q) - ln z - px ln(1 + v/S) - q ln(1 + S/v): no term is large
+ * against the sum, whichever parameter runs off.
+ */
 static double
 evaluate_gammagamma(FitProblem *problem, const double *par, double *gradient)
 {
@@ -88,28 +88,33 @@ evaluate_gammagamma(FitProblem *problem, const double *par, double *gradient)
 		uint32		this_x = rows->column[0].rank[i];
 		double		x = rows->column[0].value[this_x];
 		double		weight = 0;
-		double		logs = 0;	/* of v + xz */
-		double		inverses = 0;
+		double		above = 0;	/* ln(1 + v/S) */
+		double		below = 0;	/* ln(1 + S/v) */
+		double		shares = 0; /* S / (v + S) */
+		double		rests = 0;	/* v / (v + S) */
 		double		amounts = 0;	/* ln z */
 		double		digamma_sum;
 
 		for (; i < rows->nrows && rows->column[0].rank[i] == this_x; i++)
 		{
 			uint32		z = rows->column[1].rank[i];
-			double		sum = v + x * rows->column[1].value[z];
+			double		w = rows->weight[i];
+			double		sum = x * rows->column[1].value[z];
 
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
-			weight += rows->weight[i];
-			logs += rows->weight[i] * log(sum);
-			inverses += rows->weight[i] / sum;
-			amounts += rows->weight[i] * log_amount[z];
+			weight += w;
+			above += w * log1p(v / sum);
+			below += w * log1p(sum / v);
+			shares += w * sum / (v + sum);
+			rests += w * v / (v + sum);
+			amounts += w * log_amount[z];
 		}
 		digamma_sum = cdp_digamma(p * x + q);
-		value += weight * (q * log(v) + p * x * log(x) - cdp_log_beta(p * x, q)) + (p * x - 1) * amounts - (p * x + q) * logs;
-		gradient[0] += x * (weight * (digamma_sum - cdp_digamma(p * x) + log(x)) + amounts - logs);
-		gradient[1] += weight * (digamma_sum - digamma_q + log(v)) - logs;
-		gradient[2] += weight * q / v - (p * x + q) * inverses;
+		value -= weight * cdp_log_beta(p * x, q) + amounts + p * x * above + q * below;
+		gradient[0] += x * (weight * (digamma_sum - cdp_digamma(p * x)) - above);
+		gradient[1] += weight * (digamma_sum - digamma_q) - below;
+		gradient[2] += (q * shares - p * x * rests) / v;
 	}
 	return value;
 }

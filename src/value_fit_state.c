@@ -221,6 +221,12 @@ cdp_fit_state_sort(FitState *state)
 	state->slots = NULL;
 	if (state->nrows > 1)
 		sort_rows(state->data, state->nrows, state->width * sizeof(double), state);
+	/* what follows needs room of its own */
+	if (state->room > state->nrows && state->nrows > 0)
+	{
+		state->data = repalloc_huge(state->data, state->nrows * state->width * sizeof(double));
+		state->room = state->nrows;
+	}
 	state->sorted = true;
 }
 

@@ -27,7 +27,7 @@
  * Fader, Hardie 2013 (Gamma-Gamma); Fader, Hardie, Shang 2010 (BG/BB);
  * Fader, Hardie 2007 (sBG).  Pareto/NBD has a file of its own.
  *
- * Tests: test/sql/value_model.sql, test/sql/value_published.sql.
+ * Tests: test/sql/value_model.sql, test/pgtap/value_published.sql.
  */
 #include "value_likelihood.h"
 

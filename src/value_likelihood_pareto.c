@@ -17,7 +17,7 @@
  * logarithm to 2e-12 at |ln L| = 4000.  Its derivatives by the parameters are
  * integrals of the same kind and take the same nodes.
  *
- * Tests: test/sql/value_published.sql (points computed with 2,500 digits).
+ * Tests: test/pgtap/value_published.sql (points computed with 2,500 digits).
  */
 #include "value_likelihood.h"
 

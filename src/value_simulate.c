@@ -235,7 +235,11 @@ cdp_simulate_purchases(PG_FUNCTION_ARGS)
 	}
 	funcctx = SRF_PERCALL_SETUP();
 	if (funcctx->call_cntr < funcctx->max_calls)
-		SRF_RETURN_NEXT(funcctx, HeapTupleGetDatum(simulate_customer(funcctx->user_fctx,
-																	 (uint32) funcctx->call_cntr + 1, funcctx->tuple_desc)));
+	{
+		/* the macro counts before it looks at its argument */
+		HeapTuple	tuple = simulate_customer(funcctx->user_fctx, (uint32) funcctx->call_cntr + 1, funcctx->tuple_desc);
+
+		SRF_RETURN_NEXT(funcctx, HeapTupleGetDatum(tuple));
+	}
 	SRF_RETURN_DONE(funcctx);
 }

@@ -29,6 +29,7 @@ CDP_MODULES = \
 	value \
 	value_math \
 	value_model \
+	value_btyd \
 	value_logistic \
 	value_lifecycle \
 	value_cycle \

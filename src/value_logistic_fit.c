@@ -1,0 +1,658 @@
+/*
+ * value_logistic_fit.c
+ *	  The fit of a logistic regression.
+ *
+ * Maximises  sum of w * ln p(y) - ridge / 2 * sum of b_j^2  by Newton's
+ * method, which for this model is the same as iteratively reweighted least
+ * squares (McCullagh and Nelder, Generalized Linear Models, 1989, ch. 4):
+ *
+ *		1. sort the rows, add up equal ones: the answer depends on the set of
+ *		   the rows, to the last bit, and on nothing else
+ *		2. standardise: z = (x - mean) / sd; the b_j above are those of z
+ *		3. leave out features that are constant, or a combination of features
+ *		   before them: a Cholesky step of the correlations with pivot 0
+ *		4. Newton steps, halved while the objective falls
+ *		5. standard errors from the inverse of the information matrix; AUC
+ *
+ * Separation.  When a combination of features parts true from false there is
+ * no maximum: each step moves the predictor of some rows by about 1, while
+ * what it gains goes to 0.  That is the mark: a Newton decrement of nothing
+ * with a predictor that still moves.  At a maximum both go to 0 together,
+ * also with rows far out, whose predictor may be large without any separation.
+ *
+ * A fit never raises for data: what is the matter stands in reason.
+ */
+#include "value_logistic.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/float.h"
+#include "utils/memutils.h"
+
+#include <math.h>
+
+#define MAX_ITERATIONS		100
+#define MAX_HALVINGS		40
+/* squared step, in standard errors, after which one more step is exact */
+#define SMALL_DECREMENT		1e-12
+/* and below which a predictor that moves tells of separation */
+#define NO_DECREMENT		1e-8
+#define MOVES				0.1
+#define RESTS				1e-4
+/* 1 - R^2 of a feature on those before it, from which on it is a new one */
+#define LEAST_PIVOT			1e-10
+
+/* rows with equal features as one */
+typedef struct LogisticGroup
+{
+	const double *x;
+	double		pos;			/* weight with y true */
+	double		neg;			/* and false */
+} LogisticGroup;
+
+typedef struct Work
+{
+	int			p;				/* features */
+	int			q;				/* of them in the model */
+	int		   *kept;			/* their numbers */
+	double	   *scale;			/* of each feature, a power of two */
+	double	   *mean;			/* of x * scale */
+	double	   *sd;
+	int64		n;
+	LogisticGroup *groups;
+	double		total;
+	double		ridge;
+	/* of one evaluation, 1 + q of each */
+	double	   *gradient;
+	double	   *hessian;		/* lower triangle by rows */
+	double		log_likelihood;
+	double		largest;		/* |eta| */
+} Work;
+
+/*
+ * Sorting
+ */
+
+static int
+compare_rows(const double *a, const double *b, int p)
+{
+	for (int j = 1; j <= p; j++)
+	{
+		if (a[j] != b[j])
+			return a[j] < b[j] ? -1 : 1;
+	}
+	return a[0] < b[0] ? -1 : a[0] > b[0];
+}
+
+typedef const double *RowPointer;
+
+#define ST_SORT logistic_sort_rows
+#define ST_ELEMENT_TYPE RowPointer
+#define ST_COMPARE_ARG_TYPE int
+#define ST_COMPARE(a, b, p) compare_rows(*(a), *(b), *(p))
+#define ST_CHECK_FOR_INTERRUPTS
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
+
+static void
+group_rows(const LogisticState *state, Work *w)
+{
+	Size		width = 1 + state->nfeatures;
+	RowPointer *rows = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(RowPointer));
+	int			p = state->nfeatures;
+	LogisticGroup *g = NULL;
+
+	for (int64 i = 0; i < state->nrows; i++)
+		rows[i] = state->rows + i * width;
+	logistic_sort_rows(rows, state->nrows, &p);
+
+	w->groups = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(LogisticGroup));
+	for (int64 i = 0; i < state->nrows; i++)
+	{
+		if (g == NULL || (p > 0 && memcmp(g->x, rows[i] + 1, p * sizeof(double)) != 0))
+		{
+			g = &w->groups[w->n++];
+			g->x = rows[i] + 1;
+			g->pos = g->neg = 0;
+		}
+		if (rows[i][0] > 0)
+			g->pos += rows[i][0];
+		else
+			g->neg -= rows[i][0];
+	}
+	pfree(rows);
+}
+
+/*
+ * Features
+ */
+
+/* Mean and standard deviation of every feature; sd 0: it is constant. */
+static void
+standardise(Work *w)
+{
+	double	   *low = palloc(w->p * sizeof(double) + 1);
+	double	   *high = palloc(w->p * sizeof(double) + 1);
+
+	for (int j = 0; j < w->p; j++)
+	{
+		low[j] = high[j] = w->groups[0].x[j];
+		w->mean[j] = w->sd[j] = 0;
+	}
+	for (int64 i = 0; i < w->n; i++)
+		for (int j = 0; j < w->p; j++)
+		{
+			low[j] = Min(low[j], w->groups[i].x[j]);
+			high[j] = Max(high[j], w->groups[i].x[j]);
+		}
+	for (int j = 0; j < w->p; j++)
+	{
+		double		most = Max(fabs(low[j]), fabs(high[j]));
+		int			exponent;
+
+		/* sums of squares must neither overflow nor vanish */
+		frexp(most, &exponent);
+		w->scale[j] = ldexp(1.0, -exponent);
+		if (most < 1e-290)
+			high[j] = low[j];
+	}
+	for (int64 i = 0; i < w->n; i++)
+	{
+		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
+
+		if ((i & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
+		for (int j = 0; j < w->p; j++)
+			w->mean[j] += share * (w->groups[i].x[j] * w->scale[j]);
+	}
+	for (int64 i = 0; i < w->n; i++)
+	{
+		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
+
+		if ((i & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
+		for (int j = 0; j < w->p; j++)
+		{
+			double		d = w->groups[i].x[j] * w->scale[j] - w->mean[j];
+
+			w->sd[j] += share * d * d;
+		}
+	}
+	for (int j = 0; j < w->p; j++)
+	{
+		w->sd[j] = sqrt(w->sd[j]);
+		if (low[j] == high[j] || w->sd[j] < 1e-11 * fabs(w->mean[j]))
+			w->sd[j] = 0;
+	}
+}
+
+/* The standardised features of a row that are in the model, behind a 1 for the intercept. */
+static inline void
+row_z(const Work *w, const double *x, double *z)
+{
+	z[0] = 1;
+	for (int k = 0; k < w->q; k++)
+	{
+		int			j = w->kept[k];
+
+		z[1 + k] = (x[j] * w->scale[j] - w->mean[j]) / w->sd[j];
+	}
+}
+
+#define LOWER(m, i, j)	((m)[(Size) (i) * ((i) + 1) / 2 + (j)])
+
+/*
+ * Which features are in the model.  Without a ridge, those that add
+ * something to the ones before them; with one, all that are not constant.
+ */
+static void
+choose_features(Work *w)
+{
+	double	   *corr;
+	double	   *z;
+	int		   *in;
+	int			q = 0;
+
+	w->q = 0;
+	for (int j = 0; j < w->p; j++)
+	{
+		if (w->sd[j] > 0)
+			w->kept[w->q++] = j;
+	}
+	if (w->ridge > 0 || w->q < 2)
+		return;
+	corr = palloc0((Size) w->q * (w->q + 1) / 2 * sizeof(double));
+	z = palloc((1 + w->q) * sizeof(double));
+	in = palloc(w->q * sizeof(int));
+	for (int64 i = 0; i < w->n; i++)
+	{
+		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
+
+		if ((i & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
+		row_z(w, w->groups[i].x, z);
+		for (int a = 0; a < w->q; a++)
+		{
+			double		za = share * z[1 + a];
+
+			for (int b = 0; b <= a; b++)
+				LOWER(corr, a, b) += za * z[1 + b];
+		}
+	}
+	/* Cholesky by rows, of those rows alone that have a pivot: in[] */
+	for (int a = 0; a < w->q; a++)
+	{
+		double		pivot = LOWER(corr, a, a);
+
+		for (int b = 0; b < q; b++)
+		{
+			double		s = LOWER(corr, a, in[b]);
+
+			for (int c = 0; c < b; c++)
+				s -= LOWER(corr, a, in[c]) * LOWER(corr, in[b], in[c]);
+			s /= LOWER(corr, in[b], in[b]);
+			LOWER(corr, a, in[b]) = s;
+			pivot -= s * s;
+		}
+		if (pivot > LEAST_PIVOT)
+		{
+			LOWER(corr, a, a) = sqrt(pivot);
+			in[q] = a;
+			w->kept[q++] = w->kept[a];
+		}
+	}
+	w->q = q;
+	pfree(corr);
+	pfree(z);
+	pfree(in);
+}
+
+/*
+ * Newton
+ */
+
+/* Log likelihood, gradient and information at b; largest |eta|. */
+static void
+evaluate(Work *w, const double *b)
+{
+	int			m = 1 + w->q;
+	double		z[1 + LOGISTIC_MAX_FEATURES];
+
+	memset(w->gradient, 0, m * sizeof(double));
+	memset(w->hessian, 0, (Size) m * (m + 1) / 2 * sizeof(double));
+	w->log_likelihood = 0;
+	w->largest = 0;
+	for (int64 i = 0; i < w->n; i++)
+	{
+		const LogisticGroup *g = &w->groups[i];
+		double		eta = 0;
+		double		e,
+					p,
+					not_p,
+					residual,
+					weight;
+		double	   *h = w->hessian;
+
+		if ((i & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
+		row_z(w, g->x, z);
+		for (int j = 0; j < m; j++)
+			eta += b[j] * z[j];
+		/* p and 1 - p, each to full precision, from e^-|eta| */
+		e = exp(-fabs(eta));
+		p = (eta >= 0 ? 1 : e) / (1 + e);
+		not_p = (eta >= 0 ? e : 1) / (1 + e);
+		w->log_likelihood -= (g->pos + g->neg) * log1p(e) + (eta >= 0 ? g->neg : g->pos) * fabs(eta);
+		w->largest = Max(w->largest, fabs(eta));
+		residual = g->pos * not_p - g->neg * p;
+		weight = (g->pos + g->neg) * p * not_p;
+		for (int j = 0; j < m; j++)
+		{
+			double		wz = weight * z[j];
+
+			w->gradient[j] += residual * z[j];
+			for (int k = 0; k <= j; k++)
+				*h++ += wz * z[k];
+		}
+	}
+	for (int j = 1; j < m; j++)
+	{
+		w->gradient[j] -= w->ridge * b[j];
+		LOWER(w->hessian, j, j) += w->ridge;
+	}
+}
+
+/* What is maximised. */
+static double
+objective(const Work *w, const double *b)
+{
+	double		penalty = 0;
+
+	for (int j = 1; j <= w->q; j++)
+		penalty += b[j] * b[j];
+	return w->log_likelihood - w->ridge / 2 * penalty;
+}
+
+/* h becomes its Cholesky factor; false when it has none. */
+static bool
+factor(double *h, int m)
+{
+	for (int i = 0; i < m; i++)
+	{
+		double		least = LOWER(h, i, i) * 1e-15;
+
+		for (int j = 0; j <= i; j++)
+		{
+			double		s = LOWER(h, i, j);
+
+			for (int k = 0; k < j; k++)
+				s -= LOWER(h, i, k) * LOWER(h, j, k);
+			if (j < i)
+				LOWER(h, i, j) = s / LOWER(h, j, j);
+			else if (s > least)
+				LOWER(h, i, i) = sqrt(s);
+			else
+				return false;
+		}
+	}
+	return true;
+}
+
+/* x := (L L')^-1 x */
+static void
+solve(const double *l, int m, double *x)
+{
+	for (int i = 0; i < m; i++)
+	{
+		for (int k = 0; k < i; k++)
+			x[i] -= LOWER(l, i, k) * x[k];
+		x[i] /= LOWER(l, i, i);
+	}
+	for (int i = m - 1; i >= 0; i--)
+	{
+		for (int k = i + 1; k < m; k++)
+			x[i] -= LOWER(l, k, i) * x[k];
+		x[i] /= LOWER(l, i, i);
+	}
+}
+
+/* How far a step moves the predictor of any row. */
+static double
+largest_move(const Work *w, const double *step)
+{
+	double		z[1 + LOGISTIC_MAX_FEATURES];
+	double		largest = 0;
+
+	for (int64 i = 0; i < w->n; i++)
+	{
+		double		move = 0;
+
+		if ((i & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
+		row_z(w, w->groups[i].x, z);
+		for (int j = 0; j <= w->q; j++)
+			move += step[j] * z[j];
+		largest = Max(largest, fabs(move));
+	}
+	return largest;
+}
+
+/*
+ * Newton's method from the intercept alone.  At the end the evaluation of w
+ * is that of b, and its information matrix is factored if possible: answers
+ * whether it is.
+ */
+static bool
+maximise(Work *w, double *b, LogisticFit *fit)
+{
+	int			m = 1 + w->q;
+	double	   *step = palloc(m * sizeof(double));
+	double	   *next = palloc(m * sizeof(double));
+
+	fit->reason = "iteration limit";
+	memset(b, 0, m * sizeof(double));
+	b[0] = log(fit->positives / (w->total - fit->positives));
+	evaluate(w, b);
+	for (fit->iterations = 1; fit->iterations <= MAX_ITERATIONS; fit->iterations++)
+	{
+		double		before = objective(w, b);
+		double		decrement = 0;
+		double		small = Min(w->total, 1.0);
+
+		memcpy(step, w->gradient, m * sizeof(double));
+		if (!factor(w->hessian, m))
+		{
+			/* all that is left of a row's weight has gone into rounding */
+			fit->separated = w->largest > 15;
+			fit->reason = fit->separated ? "separated" : "singular information matrix";
+			return false;
+		}
+		solve(w->hessian, m, step);
+		for (int j = 0; j < m; j++)
+			decrement += step[j] * w->gradient[j];
+		/* a look at all rows only where it decides something */
+		if (decrement < NO_DECREMENT * small)
+		{
+			double		moves = largest_move(w, step);
+
+			if (moves > MOVES)
+			{
+				fit->separated = true;
+				fit->reason = "separated";
+				return true;
+			}
+			if (decrement < SMALL_DECREMENT * small && moves < RESTS)
+			{
+				fit->converged = true;
+				fit->reason = "ok";
+			}
+		}
+		for (int halving = 0;; halving++)
+		{
+			for (int j = 0; j < m; j++)
+				next[j] = b[j] + step[j];
+			evaluate(w, next);
+			/* rounding may make a good step look like none */
+			if (objective(w, next) >= before - 1e-12 * fabs(before) || fit->converged || halving == MAX_HALVINGS)
+				break;
+			for (int j = 0; j < m; j++)
+				step[j] /= 2;
+		}
+		memcpy(b, next, m * sizeof(double));
+		if (fit->converged)
+			break;
+	}
+	fit->iterations = Min(fit->iterations, MAX_ITERATIONS);
+	return factor(w->hessian, m);
+}
+
+/*
+ * The result
+ */
+
+/* Coefficients and standard errors in units of the features as they came. */
+static void
+unscale(const Work *w, const double *b, const double *l, bool factored, LogisticFit *fit)
+{
+	int			m = 1 + w->q;
+	double	   *column = palloc(m * sizeof(double));
+	double	   *unit = palloc0(m * sizeof(double));	/* d intercept / d b */
+
+	for (int j = 0; j < fit->ncoefficients; j++)
+	{
+		fit->coefficients[j] = 0;
+		fit->se_null[j] = true;
+	}
+	fit->coefficients[0] = b[0];
+	unit[0] = 1;
+	for (int k = 0; k < w->q; k++)
+	{
+		int			j = w->kept[k];
+
+		fit->coefficients[1 + j] = b[1 + k] / w->sd[j] * w->scale[j];
+		unit[1 + k] = -w->mean[j] / w->sd[j];
+		fit->coefficients[0] += b[1 + k] * unit[1 + k];
+	}
+	if (!factored)
+		return;
+	for (int k = 0; k < m; k++)
+	{
+		double		variance = 0;
+
+		/* e' V e with e the unit vector, or for the intercept all of unit */
+		for (int i = 0; i < m; i++)
+			column[i] = k == 0 ? unit[i] : i == k;
+		solve(l, m, column);
+		for (int i = 0; i < m; i++)
+			variance += column[i] * (k == 0 ? unit[i] : i == k);
+		if (k == 0)
+			fit->se[0] = sqrt(variance);
+		else
+			fit->se[1 + w->kept[k - 1]] = sqrt(variance) / w->sd[w->kept[k - 1]] * w->scale[w->kept[k - 1]];
+		fit->se_null[k == 0 ? 0 : 1 + w->kept[k - 1]] = false;
+	}
+	pfree(column);
+	pfree(unit);
+}
+
+typedef struct Scored
+{
+	double		eta;
+	double		pos;
+	double		neg;
+} Scored;
+
+#define ST_SORT logistic_sort_scores
+#define ST_ELEMENT_TYPE Scored
+#define ST_COMPARE(a, b) ((a)->eta < (b)->eta ? -1 : (a)->eta > (b)->eta)
+#define ST_CHECK_FOR_INTERRUPTS
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
+
+/*
+ * Area under the ROC curve as the Mann-Whitney statistic: the share of pairs
+ * of a true and a false row where the true one has the higher prediction, a
+ * pair of equals as half (Hanley and McNeil 1982).  Counts stay whole, so
+ * the share is exact.
+ */
+static double
+area(const Work *w, const LogisticFit *fit)
+{
+	Scored	   *s = MemoryContextAllocHuge(CurrentMemoryContext, w->n * sizeof(Scored));
+	double		below = 0;
+	double		pairs = 0;
+	double		result;
+
+	for (int64 i = 0; i < w->n; i++)
+	{
+		s[i].eta = logistic_eta(fit->coefficients, w->groups[i].x, w->p);
+		s[i].pos = w->groups[i].pos;
+		s[i].neg = w->groups[i].neg;
+	}
+	logistic_sort_scores(s, w->n);
+	for (int64 i = 0; i < w->n;)
+	{
+		double		pos = 0;
+		double		neg = 0;
+		double		eta = s[i].eta;
+
+		for (; i < w->n && s[i].eta == eta; i++)
+		{
+			pos += s[i].pos;
+			neg += s[i].neg;
+		}
+		pairs += pos * (below + neg / 2);
+		below += neg;
+	}
+	result = pairs / (fit->positives * below);
+	pfree(s);
+	return result;
+}
+
+/* What a group without both outcomes gets: half an observation of the other one. */
+static void
+fit_one_outcome(const Work *w, LogisticFit *fit)
+{
+	double		eta = log((w->total + 0.5) / 0.5);
+
+	for (int j = 0; j < fit->ncoefficients; j++)
+	{
+		fit->coefficients[j] = 0;
+		fit->se_null[j] = true;
+	}
+	fit->coefficients[0] = fit->positives > 0 ? eta : -eta;
+	fit->log_likelihood = -w->total * log1p(exp(-eta));
+	fit->null_log_likelihood = 0;
+	fit->separated = true;
+	fit->reason = "all outcomes equal";
+	fit->auc = get_float8_nan();
+}
+
+/* The names of features that are not in the model, added to the reason. */
+static void
+tell_left_out(const Work *w, LogisticFit *fit)
+{
+	StringInfoData buf;
+	int			k = 0;
+
+	if (w->q == w->p)
+		return;
+	initStringInfo(&buf);
+	if (strcmp(fit->reason, "ok") != 0)
+		appendStringInfo(&buf, "%s; ", fit->reason);
+	appendStringInfoString(&buf, "constant or collinear, left out: feature");
+	for (int j = 0, told = 0; j < w->p; j++)
+	{
+		if (k < w->q && w->kept[k] == j)
+			k++;
+		else
+			appendStringInfo(&buf, "%s %d", told++ ? "," : "", j + 1);
+	}
+	fit->reason = buf.data;
+}
+
+void
+cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
+{
+	Work		w = {.p = state->nfeatures, .ridge = state->ridge};
+	double		b[1 + LOGISTIC_MAX_FEATURES];
+	int			m = 1 + w.p;
+	bool		factored;
+
+	Assert(state->nrows > 0);
+	memset(fit, 0, sizeof(*fit));
+	fit->ncoefficients = m;
+	fit->coefficients = palloc0(m * sizeof(double));
+	fit->se = palloc0(m * sizeof(double));
+	fit->se_null = palloc0(m * sizeof(bool));
+	group_rows(state, &w);
+	for (int64 i = 0; i < w.n; i++)
+	{
+		fit->positives += w.groups[i].pos;
+		fit->customers += w.groups[i].neg;
+	}
+	w.total = fit->customers += fit->positives;
+	if (fit->positives == 0 || fit->positives == w.total)
+	{
+		fit_one_outcome(&w, fit);
+		return;
+	}
+	fit->null_log_likelihood = fit->positives * log(fit->positives / w.total) +
+		(w.total - fit->positives) * log1p(-fit->positives / w.total);
+	w.scale = palloc(m * sizeof(double));
+	w.mean = palloc(m * sizeof(double));
+	w.sd = palloc(m * sizeof(double));
+	w.kept = palloc(m * sizeof(int));
+	standardise(&w);
+	choose_features(&w);
+	w.gradient = palloc((1 + w.q) * sizeof(double));
+	w.hessian = palloc((Size) (1 + w.q) * (2 + w.q) / 2 * sizeof(double));
+	factored = maximise(&w, b, fit);
+	unscale(&w, b, w.hessian, factored, fit);
+	fit->log_likelihood = w.log_likelihood;
+	tell_left_out(&w, fit);
+	fit->auc = area(&w, fit);
+	pfree(w.groups);
+}

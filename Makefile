@@ -31,6 +31,8 @@ CDP_MODULES = \
 	value_model \
 	value_btyd \
 	value_logistic \
+	value_fit \
+	value_predict \
 	value_lifecycle \
 	value_cycle \
 	value_affinity \
@@ -84,3 +86,5 @@ sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_SOURCES)
 sql/$(EXTENSION)--%--$(EXTVERSION).sql: sql/release/$(EXTENSION)--%.sql $(SQL_SOURCES)
 	sh sql/assemble.sh update $* $(EXTVERSION) $(CDP_MODULES) > $@
 $(OBJS): $(wildcard src/*.h) $(EXTENSION).control
+# simulated customers are the same on every machine: no product and sum in one rounding
+src/value_simulate.o: override CFLAGS += -ffp-contract=off

@@ -1,0 +1,237 @@
+/*
+ * value_predict_phase.c
+ *	  The BG family from now on: purchases and survival of a customer who is
+ *	  alive, for BG/NBD, MBG/NBD and MBG/CNBD-k.
+ *
+ * Arrivals come at rate lambda ~ Gamma(R, A); every k-th of them is a
+ * purchase; after each purchase he leaves with p ~ Beta(a, b).  In t there
+ * are n arrivals with the probability of the negative binomial, and of M
+ * purchases that they would make he makes G(M), the m-th being made when he
+ * has outlived m-1:
+ *
+ *		E = sum over n of NB(n; R, t/(A+t)) * G(floor((n + j)/k))
+ *		G(M) = sum over m <= M of B(a, b+m-1)/B(a, b)
+ *
+ * with j arrivals behind him since the last purchase.  Regrouped by n, this
+ * is the series in incomplete beta functions of the model's exact
+ * expectation.  All terms are positive, a step to the next costs two
+ * divisions, and a horizon of a year takes some fifty.  Where it would take
+ * too many, the sum over n is done in closed form for a given p and the
+ * expectation over p by quadrature:
+ *
+ *		k = 1	(1 - (1 + p t/A)^-R) / p				(Fader, Hardie, Lee 2005)
+ *		k > 1	the same for the k complex roots c of c^k = 1-p, which pick
+ *				every k-th term out of the exponential series
+ *
+ * SQL: none.  Tests: test/sql/value_predict.sql, test/pgtap/value_predict.sql.
+ */
+#include "value_predict.h"
+
+#include "miscadmin.h"
+
+#define SUM_TERMS		300.0	/* more, and 96 nodes are cheaper */
+#define SUM_TERMS_K		20000.0 /* k > 1: the other way is dear */
+#define JACOBI_STEEP	500.0	/* R t/A that 96 nodes can follow */
+#define JACOBI_NEAR		150.0	/* t/A: the pole at p = -A/t must not come too near */
+
+/*
+ * Both sums over n at once, for j arrivals behind: purchases, and the chance
+ * to be alive after the last of them.
+ */
+static void
+sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive)
+{
+	double		shape = o->shape + j;
+	double		z = t / (o->rate + t);
+	double		mean = shape * t / o->rate;
+	double		spread = sqrt(mean * (1.0 + t / o->rate));
+	double		log_first = -shape * log1p(t / o->rate);
+	double		n = 0;
+	double		start = 0;		/* terms before it are nothing */
+	double		pmf;
+	double		made = 0;		/* G(M) */
+	double		outlived = 1;	/* E (1-p)^M, the next term of G */
+	double		before = o->leave_b;
+	double		total = o->leave_a + o->leave_b;
+	int			arrivals = j;	/* since the last purchase */
+
+	/* when the first probabilities are nothing, begin where they are something */
+	if (log_first < -600)
+		start = Max(0.0, floor(mean - 15.0 * spread));
+	pmf = start == 0 ? exp(log_first) :
+		exp(cdp_log_rising(shape, start) - cdp_log_gamma(start + 1.0) + start * log(z) + log_first);
+	*purchases = 0;
+	*alive = 0;
+	for (; n < start + 1e6; n += 1)
+	{
+		if (n >= start)
+		{
+			*purchases += pmf * made;
+			*alive += pmf * outlived;
+			/* behind the mode the terms fall by at least this ratio */
+			if (n > mean)
+			{
+				double		ratio = z * (shape + n) / (n + 1.0);
+
+				if (made > 0 && pmf * made <= 1e-18 * (1.0 - ratio) * *purchases && pmf * outlived <= 1e-18 * (1.0 - ratio) * *alive)
+					break;
+			}
+			pmf *= z * (shape + n) / (n + 1.0);
+		}
+		if (++arrivals == o->k)
+		{
+			arrivals = 0;
+			made += outlived;
+			outlived *= before / total;
+			before += 1.0;
+			total += 1.0;
+		}
+	}
+}
+
+/* How many n the sum takes, about. */
+static double
+terms_needed(const Outlook *o, double t)
+{
+	double		shape = o->shape + o->k - 1;
+	double		mean = shape * t / o->rate;
+
+	return mean + 12.0 * sqrt(mean * (1.0 + t / o->rate)) + 40.0 / log1p(o->rate / t);
+}
+
+/* k > 1: expected purchases of one who leaves with p (q = 1 - p), j arrivals behind him. */
+static double
+purchases_given_p(const Outlook *o, int j, double t, double p, double q)
+{
+	double		shape = o->shape + j;
+	double		tau = t / o->rate;
+	double		log_c;
+	double		c;
+	double		sum = 0;
+
+	/* he who nearly always leaves: his first purchases one by one; roots would cancel */
+	if (q < 0.2)
+	{
+		double		outlived = 1;
+
+		for (int m = 1; outlived > 1e-18; m++)
+		{
+			sum += outlived * exp(cdp_log_beta_inc(m * o->k - j, shape, t / (o->rate + t), o->rate / (o->rate + t)));
+			outlived *= q;
+		}
+		return sum;
+	}
+	log_c = (p < 0.5 ? log1p(-p) : log(q)) / o->k;
+	c = exp(log_c);
+	for (int l = 0; l < o->k; l++)
+	{
+		double		angle = 2.0 * M_PI * l / o->k;
+		double		re = l == 0 ? -expm1(log_c) : 1.0 - c * cos(angle);
+		double		im = -c * sin(angle);
+
+		if (l == 0)
+			sum += re * tau * shape < 1e-12 ? shape * tau : -expm1(-shape * log1p(re * tau)) / re;
+		else
+		{
+			double		size = exp(-shape * log(hypot(1.0 + re * tau, im * tau)));
+			double		turn = -shape * atan2(im * tau, 1.0 + re * tau);
+			double		num_re = 1.0 - size * cos(turn);
+			double		num_im = -size * sin(turn);
+			double		norm = re * re + im * im;
+			double		quot_re = (num_re * re + num_im * im) / norm;
+			double		quot_im = (num_im * re - num_re * im) / norm;
+
+			sum += quot_re * cos((j + 1) * angle) - quot_im * sin((j + 1) * angle);
+		}
+	}
+	return sum * exp(log_c * (j + 1 - o->k)) / o->k;
+}
+
+/* Expected purchases in t of a customer who is alive. */
+double
+cdp_bg_purchases(const Outlook *o, double t)
+{
+	double		tau = t / o->rate;
+	double		sum = 0;
+
+	if (t <= 0)
+		return 0;
+	CHECK_FOR_INTERRUPTS();
+	if (terms_needed(o, t) <= (o->k == 1 ? SUM_TERMS : SUM_TERMS_K))
+	{
+		for (int j = 0; j < o->k; j++)
+		{
+			double		purchases;
+			double		alive;
+
+			if (o->phase[j] <= 0)
+				continue;
+			sum_arrivals(o, j, t, &purchases, &alive);
+			sum += o->phase[j] * purchases;
+		}
+	}
+	else
+	{
+		bool		fine = o->k > 1 || o->shape * tau > JACOBI_STEEP || tau > JACOBI_NEAR;
+		const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, fine);
+
+		for (int i = 0; i < nodes->n; i++)
+		{
+			double		p = nodes->p[i];
+
+			if (o->k == 1)
+				sum += nodes->weight[i] *
+					(p * tau * Max(o->shape, 1.0) < 1e-17 ? o->shape * tau : -expm1(-o->shape * log1p(p * tau)) / p);
+			else
+				for (int j = 0; j < o->k; j++)
+					if (o->phase[j] > 0)
+						sum += nodes->weight[i] * o->phase[j] * purchases_given_p(o, j, t, p, nodes->q[i]);
+		}
+	}
+	return sum;
+}
+
+/* Probability that a customer who is alive is so t later. */
+double
+cdp_bg_alive(const Outlook *o, double t)
+{
+	double		tau = t / o->rate;
+	double		sum = 0;
+
+	if (t <= 0)
+		return 1;
+	CHECK_FOR_INTERRUPTS();
+	if (terms_needed(o, t) <= (o->k == 1 ? SUM_TERMS : SUM_TERMS_K))
+	{
+		for (int j = 0; j < o->k; j++)
+		{
+			double		purchases;
+			double		alive;
+
+			if (o->phase[j] <= 0)
+				continue;
+			sum_arrivals(o, j, t, &purchases, &alive);
+			sum += o->phase[j] * alive;
+		}
+	}
+	else
+	{
+		bool		fine = o->k > 1 || o->shape * tau > JACOBI_STEEP || tau > JACOBI_NEAR;
+		const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, fine);
+
+		for (int i = 0; i < nodes->n; i++)
+		{
+			double		p = nodes->p[i];
+
+			if (o->k == 1)
+				sum += nodes->weight[i] * exp(-o->shape * log1p(p * tau));
+			else
+				/* every purchase costs p of him */
+				for (int j = 0; j < o->k; j++)
+					if (o->phase[j] > 0)
+						sum += nodes->weight[i] * o->phase[j] *
+							Max(0.0, 1.0 - p * purchases_given_p(o, j, t, p, nodes->q[i]));
+		}
+	}
+	return Min(sum, 1.0);
+}

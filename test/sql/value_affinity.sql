@@ -63,13 +63,13 @@ SET cdp.now = '2026-07-03T12:00:00+08:00';
 SELECT product_id, because FROM cdp.recommend_products(cdp.resolve('member_id', 'm-1'), 3);			-- sugar, too
 SELECT count(*) FROM cdp.recommend_products(cdp.resolve('member_id', 'm-1'), 1);
 SET cdp.now = '2026-07-01T12:00:00+08:00';
-UPDATE cdp.product SET status = 'delisted' WHERE product_id = 'tea';
-SELECT product_id, because FROM cdp.recommend_products(cdp.resolve('member_id', 'm-1'));
 -- any id of a customer
-SELECT cdp.resolve('member_id', 'm-36') AS winner, cdp.resolve('member_id', 'm-35') AS loser, cdp.resolve('member_id', 'm-0') AS nobody \gset
+SELECT cdp.resolve('member_id', 'm-36') AS winner, cdp.resolve('member_id', 'm-35') AS loser \gset
 SELECT cdp.merge_customers(:winner, :loser, 'the same person') = :winner AS merged;
 SELECT w.product_id, w.because, w = l AS same FROM cdp.recommend_products(:winner) w FULL JOIN cdp.recommend_products(:loser) l USING (product_id);
 SELECT count(*) AS has_the_cup FROM cdp.recommend_products(:winner) WHERE product_id = 'cup';
+UPDATE cdp.product SET status = 'delisted' WHERE product_id = 'tea';
+SELECT product_id, because FROM cdp.recommend_products(cdp.resolve('member_id', 'm-1'));
 -- refused
 SELECT * FROM cdp.recommend_products(NULL);
 \echo :LAST_ERROR_SQLSTATE

@@ -81,7 +81,7 @@ PERFORM cdp._ensure_table('product_popularity', $t$ (
 	of_customers bigint NOT NULL,
 	product_no   int NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE
 ) $t$);
-CREATE INDEX IF NOT EXISTS product_popularity_customers ON cdp.product_popularity (customers DESC);
+CREATE INDEX IF NOT EXISTS product_popularity_customers ON cdp.product_popularity (customers DESC, product_id COLLATE "C");
 COMMENT ON TABLE cdp.product_popularity IS 'Products by how many customers bought them in the 365 days before the last CALL cdp.refresh_product_pairs().';
 COMMENT ON COLUMN cdp.product_popularity.product_id IS 'as order lines have it; it may be missing in cdp.product';
 COMMENT ON COLUMN cdp.product_popularity.customers IS 'who bought it, each once';
@@ -290,32 +290,36 @@ BEGIN
 		LEFT JOIN cdp.repurchase_cycle c ON c.repurchase_cycle = 'product:' || o.product_id
 		LEFT JOIN cdp.repurchase_cycle k ON k.repurchase_cycle = 'category:' || o.category
 		WHERE coalesce(extract(epoch FROM cdp.now() - o.last_at)::float8 / 86400 < coalesce(c.median_gap, k.median_gap), true)
-	), pair AS (
-		SELECT r.other_product_id AS product_id, o.product_id AS owned_id, cdp._affinity(r.customers, a.customers, b.customers, a.of_customers) AS affinity
+	), pair AS MATERIALIZED (
+		SELECT r.other_product_id AS product_id, o.product_id AS owned_id, b.customers::float8 / b.of_customers AS share,
+			cdp._affinity(r.customers, a.customers, b.customers, a.of_customers) AS affinity
 		FROM (SELECT o.product_id FROM owned o ORDER BY o.last_at DESC, o.product_id COLLATE "C" LIMIT 50) o
 		JOIN cdp.product_pair r ON r.product_id = o.product_id
 		JOIN cdp.product_popularity a ON a.product_id = r.product_id JOIN cdp.product_popularity b ON b.product_id = r.other_product_id
-	), popular AS (
-		SELECT p.product_id, p.customers::float8 / p.of_customers AS share FROM cdp.product_popularity p
+	), best AS MATERIALIZED (
+		-- in the order of the index until there are enough; from the orders as long as nothing was counted
+		(SELECT p.product_id, p.customers::float8 / p.of_customers AS share FROM cdp.product_popularity p
+		 WHERE p.product_id NOT IN (SELECT t.product_id FROM out t)
+		   AND coalesce((SELECT d.status FROM cdp.product d WHERE d.product_id = p.product_id), 'listed') = 'listed'
+		 ORDER BY p.customers DESC, p.product_id COLLATE "C" LIMIT n)
 		UNION ALL
-		SELECT b.product_id, count(*)::float8 / sum(count(*)) OVER () FROM cdp._product_buyers(cdp.now() - interval '365 days', cdp.now()) b
-		WHERE NOT EXISTS (SELECT FROM cdp.product_popularity) GROUP BY b.product_id
-	), best AS (
-		SELECT p.product_id FROM popular p
-		WHERE p.product_id NOT IN (SELECT t.product_id FROM out t)
-		  AND NOT EXISTS (SELECT FROM cdp.product d WHERE d.product_id = p.product_id AND d.status <> 'listed')
-		ORDER BY p.share DESC, p.product_id COLLATE "C" LIMIT n
+		(WITH buyer AS MATERIALIZED (SELECT b.customer_id, b.product_id FROM cdp._product_buyers(cdp.now() - interval '365 days', cdp.now()) b
+			WHERE NOT EXISTS (SELECT FROM cdp.product_popularity))
+		 SELECT b.product_id, count(*)::float8 / (SELECT count(DISTINCT c.customer_id) FROM buyer c) FROM buyer b
+		 WHERE b.product_id NOT IN (SELECT t.product_id FROM out t)
+		   AND coalesce((SELECT d.status FROM cdp.product d WHERE d.product_id = b.product_id), 'listed') = 'listed'
+		 GROUP BY b.product_id ORDER BY count(*) DESC, b.product_id COLLATE "C" LIMIT n)
 	), found AS (
-		SELECT p.product_id, sum(p.affinity) AS affinity, (array_agg(p.owned_id ORDER BY p.affinity DESC, p.owned_id COLLATE "C"))[1] AS owned_id
-		FROM pair p WHERE p.affinity > 0 GROUP BY p.product_id
+		SELECT p.product_id, p.share, sum(p.affinity) AS affinity, (array_agg(p.owned_id ORDER BY p.affinity DESC, p.owned_id COLLATE "C"))[1] AS owned_id
+		FROM pair p WHERE p.affinity > 0 GROUP BY p.product_id, p.share
 		UNION ALL
-		SELECT b.product_id, 0, NULL FROM best b WHERE NOT EXISTS (SELECT FROM pair p WHERE p.product_id = b.product_id AND p.affinity > 0)
+		SELECT b.product_id, b.share, 0, NULL FROM best b WHERE NOT EXISTS (SELECT FROM pair p WHERE p.product_id = b.product_id AND p.affinity > 0)
 	)
 	-- a thousandth of the popularity: it decides where nothing else does
-	SELECT f.product_id, f.affinity + coalesce(p.share, 0) / 1000 AS score, coalesce('bought ' || f.owned_id, 'best seller')
-	FROM found f LEFT JOIN popular p ON p.product_id = f.product_id
+	SELECT f.product_id, f.affinity + f.share / 1000 AS score, coalesce('bought ' || f.owned_id, 'best seller')
+	FROM found f
 	WHERE f.product_id NOT IN (SELECT t.product_id FROM out t)
-	  AND NOT EXISTS (SELECT FROM cdp.product d WHERE d.product_id = f.product_id AND d.status <> 'listed')
+	  AND coalesce((SELECT d.status FROM cdp.product d WHERE d.product_id = f.product_id), 'listed') = 'listed'
 	ORDER BY score DESC, f.product_id COLLATE "C" LIMIT n;
 END $$;
 COMMENT ON FUNCTION cdp.recommend_products(bigint, int) IS 'What to offer a customer, best first. score: the affinities above 0 (see cdp.also_bought) of a product with the 50 he bought last, together, plus a thousandth of the share of customers who bought it; because: "bought" and the product_id that weighs most, or "best seller". Left out: products that are not listed (delisted or draft), and those he has bought within their cycle, the median gap in cdp.repurchase_cycle of the product, else of its category, or at all when neither has one. A customer without orders gets the best sellers; so does everybody until the first CALL cdp.refresh_product_pairs(), whose counts it reads. customer_id: any profile id of the customer. n: how many at most, 1 to 10,000. As of cdp.now(). Errors: 22004 NULL, 23503 unknown customer, 22023 n out of range.';

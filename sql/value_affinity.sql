@@ -28,6 +28,18 @@ CREATE OR REPLACE FUNCTION cdp._affinity(together bigint, a bigint, b bigint, cu
 RETURN (together - a::float8 * b::float8 / customers) / (sqrt(a::float8 * b::float8) + 10);
 COMMENT ON FUNCTION cdp._affinity(bigint, bigint, bigint, bigint) IS 'internal: how well two products go together, from how many customers bought both, the one, the other, and anything; 0 is chance';
 
+CREATE OR REPLACE FUNCTION cdp._check_list(n int) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF n IS NULL THEN
+		RAISE EXCEPTION 'n must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'It is how many products are wanted; leave it out for 10.';
+	ELSIF n NOT BETWEEN 1 AND 10000 THEN
+		RAISE EXCEPTION 'n is %', n USING ERRCODE = 'invalid_parameter_value', HINT = 'It is how many products are wanted, 1 to 10,000.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION cdp._check_list(int) IS 'internal: 22004 or 22023 unless n is a length of a list';
+
 CREATE OR REPLACE PROCEDURE cdp.refresh_product_pairs(batch int DEFAULT 100000) LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -205,18 +217,6 @@ BEGIN
 	TRUNCATE cdp.product_buyer;
 END $$;
 COMMENT ON FUNCTION cdp._pairs_end() IS 'internal: last step of cdp.refresh_product_pairs(): pairs of products nobody bought go, the scratch is emptied';
-
-CREATE OR REPLACE FUNCTION cdp._check_list(n int) RETURNS void
-	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF n IS NULL THEN
-		RAISE EXCEPTION 'n must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'It is how many products are wanted; leave it out for 10.';
-	ELSIF n NOT BETWEEN 1 AND 10000 THEN
-		RAISE EXCEPTION 'n is %', n USING ERRCODE = 'invalid_parameter_value', HINT = 'It is how many products are wanted, 1 to 10,000.';
-	END IF;
-END $$;
-COMMENT ON FUNCTION cdp._check_list(int) IS 'internal: 22004 or 22023 unless n is a length of a list';
 
 CREATE OR REPLACE FUNCTION cdp.also_bought(product_id text, n int DEFAULT 10, within interval DEFAULT '365 days')
 	RETURNS SETOF cdp.product_affinity

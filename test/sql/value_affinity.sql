@@ -91,6 +91,24 @@ BEGIN;
 CALL cdp.refresh_product_pairs();
 \echo :LAST_ERROR_SQLSTATE
 ROLLBACK;
+-- an operator runs the job, a reader asks
+CREATE ROLE regress_cdp_affinity;
+SELECT cdp.grant_access('operator', 'regress_cdp_affinity');
+SET ROLE regress_cdp_affinity;
+CALL cdp.refresh_product_pairs();
+SELECT cdp._fit_repurchase() > 0 AS fitted, cdp.lifecycle_stage(3, 1) AS stage;
+RESET ROLE;
+SELECT cdp.revoke_access('operator', 'regress_cdp_affinity'), cdp.grant_access('reader', 'regress_cdp_affinity');
+SET ROLE regress_cdp_affinity;
+SELECT (SELECT count(*) FROM cdp.also_bought('tea')) AS pairs, (SELECT count(*) FROM cdp.repurchase_due(by => 'customer', within => '1 year')) > 0 AS due, (SELECT count(*) FROM cdp.repurchase_rate()) AS months,
+	(SELECT count(*) FROM cdp.recommend_products(1)) AS offers, cdp.lifecycle_stage(3, 1) AS stage, (SELECT count(*) FROM cdp.lifecycle_matrix) AS cells;
+CALL cdp.refresh_product_pairs();
+\echo :LAST_ERROR_SQLSTATE
+SELECT cdp._fit_repurchase();
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+SELECT cdp.revoke_access('reader', 'regress_cdp_affinity');
+DROP ROLE regress_cdp_affinity;
 -- pairs of products that nobody has any more go
 DELETE FROM cdp.sales_order_line WHERE product_id IN ('sugar', 'kettle');
 CALL cdp.refresh_product_pairs();

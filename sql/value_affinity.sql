@@ -4,12 +4,13 @@
 -- he bought is what the orders of a window say.  With N customers, a and b of them buying either product, c both:
 --
 --	lift       = c * N / (a * b)			how much more often than by chance
---	similarity = c / (sqrt(a * b) + 10)	the cosine of item-to-item filtering (Linden, Smith, York 2003), with 10 so that
---										two rare products that met once do not win
+--	affinity   = (c - a * b / N) / (sqrt(a * b) + 10)
 --
--- Lists are in the order of similarity.  The job counts the pairs of the last 365 days: it writes who bought what into
--- a scratch table, then takes products in batches, each of about so many buyers, and keeps the 100 most similar
--- products of each.  A batch writes only pairs whose count changed.  Counts alone are stored, lift follows when it is
+-- Affinity is the cosine of item-to-item filtering (Linden, Smith, York 2003) with two amendments: what chance gives is
+-- taken off, or everything would go best with the bag that everybody buys; and 10 is added, or two rare products that
+-- met once would win.  Lists are in its order.  The job counts the pairs of the last 365 days: it writes who bought what into
+-- a scratch table, then takes products in batches, each of about so many buyers, and keeps the 100 products
+-- that go best with each.  A batch writes only pairs whose count changed.  Counts alone are stored, lift follows when it is
 -- asked for: it moves with every new customer.
 --
 -- Page: doc/value_affinity.md  Tests: test/sql/value_affinity.sql, test/pgtap/value_affinity.sql
@@ -22,10 +23,22 @@ COMMENT ON COLUMN cdp.product_affinity.customers IS 'who bought both, each once'
 COMMENT ON COLUMN cdp.product_affinity.lift IS 'how much more often than by chance; 1 is chance';
 
 -- @code
-CREATE OR REPLACE FUNCTION cdp._similarity(together bigint, a bigint, b bigint) RETURNS float8
+CREATE OR REPLACE FUNCTION cdp._affinity(together bigint, a bigint, b bigint, customers bigint) RETURNS float8
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN together / (sqrt(a::float8 * b::float8) + 10);
-COMMENT ON FUNCTION cdp._similarity(bigint, bigint, bigint) IS 'internal: shrunk cosine of two products from the number of customers who bought both, the one, the other';
+RETURN (together - a::float8 * b::float8 / customers) / (sqrt(a::float8 * b::float8) + 10);
+COMMENT ON FUNCTION cdp._affinity(bigint, bigint, bigint, bigint) IS 'internal: how well two products go together, from how many customers bought both, the one, the other, and anything; 0 is chance';
+
+CREATE OR REPLACE FUNCTION cdp._check_list(n int) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF n IS NULL THEN
+		RAISE EXCEPTION 'n must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'It is how many products are wanted; leave it out for 10.';
+	ELSIF n NOT BETWEEN 1 AND 10000 THEN
+		RAISE EXCEPTION 'n is %', n USING ERRCODE = 'invalid_parameter_value', HINT = 'It is how many products are wanted, 1 to 10,000.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION cdp._check_list(int) IS 'internal: 22004 or 22023 unless n is a length of a list';
 
 CREATE OR REPLACE PROCEDURE cdp.refresh_product_pairs(batch int DEFAULT 100000) LANGUAGE plpgsql
 AS $$
@@ -80,7 +93,7 @@ PERFORM cdp._ensure_table('product_popularity', $t$ (
 	of_customers bigint NOT NULL,
 	product_no   int NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE
 ) $t$);
-CREATE INDEX IF NOT EXISTS product_popularity_customers ON cdp.product_popularity (customers DESC);
+CREATE INDEX IF NOT EXISTS product_popularity_customers ON cdp.product_popularity (customers DESC, product_id COLLATE "C");
 COMMENT ON TABLE cdp.product_popularity IS 'Products by how many customers bought them in the 365 days before the last CALL cdp.refresh_product_pairs().';
 COMMENT ON COLUMN cdp.product_popularity.product_id IS 'as order lines have it; it may be missing in cdp.product';
 COMMENT ON COLUMN cdp.product_popularity.customers IS 'who bought it, each once';
@@ -180,7 +193,7 @@ BEGIN
 	), best AS MATERIALIZED (
 		SELECT s.product_id, s.other_id, s.customers FROM (
 			SELECT n.customers, p.product_id, q.product_id AS other_id, row_number() OVER (PARTITION BY n.product_no
-				ORDER BY cdp._similarity(n.customers, p.customers, q.customers) DESC, n.customers DESC, n.other_no) AS place
+				ORDER BY cdp._affinity(n.customers, p.customers, q.customers, p.of_customers) DESC, n.customers DESC, n.other_no) AS place
 			FROM n JOIN cdp.product_popularity p ON p.product_no = n.product_no JOIN cdp.product_popularity q ON q.product_no = n.other_no) s
 		WHERE s.place <= 100
 	), gone AS (
@@ -205,18 +218,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._pairs_end() IS 'internal: last step of cdp.refresh_product_pairs(): pairs of products nobody bought go, the scratch is emptied';
 
-CREATE OR REPLACE FUNCTION cdp._check_list(n int) RETURNS void
-	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF n IS NULL THEN
-		RAISE EXCEPTION 'n must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'It is how many products are wanted; leave it out for 10.';
-	ELSIF n NOT BETWEEN 1 AND 10000 THEN
-		RAISE EXCEPTION 'n is %', n USING ERRCODE = 'invalid_parameter_value', HINT = 'It is how many products are wanted, 1 to 10,000.';
-	END IF;
-END $$;
-COMMENT ON FUNCTION cdp._check_list(int) IS 'internal: 22004 or 22023 unless n is a length of a list';
-
 CREATE OR REPLACE FUNCTION cdp.also_bought(product_id text, n int DEFAULT 10, within interval DEFAULT '365 days')
 	RETURNS SETOF cdp.product_affinity
 	LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER ROWS 10 SET search_path = pg_catalog, pg_temp
@@ -238,7 +239,7 @@ BEGIN
 		FROM cdp.product_pair p JOIN cdp.product_popularity a ON a.product_id = p.product_id
 		JOIN cdp.product_popularity b ON b.product_id = p.other_product_id
 		WHERE p.product_id = what
-		ORDER BY cdp._similarity(p.customers, a.customers, b.customers) DESC, p.customers DESC, p.other_product_id COLLATE "C" LIMIT n;
+		ORDER BY cdp._affinity(p.customers, a.customers, b.customers, a.of_customers) DESC, p.customers DESC, p.other_product_id COLLATE "C" LIMIT n;
 		RETURN;
 	END IF;
 	RETURN QUERY
@@ -250,9 +251,9 @@ BEGIN
 		FROM buyer b LEFT JOIN mine m ON m.customer_id = b.customer_id WHERE b.product_id <> what GROUP BY b.product_id)
 	SELECT o.product_id, o.together, o.together::float8 * t.all_customers / t.mine / o.customers
 	FROM other o, totals t WHERE o.together > 0
-	ORDER BY cdp._similarity(o.together, t.mine, o.customers) DESC, o.together DESC, o.product_id COLLATE "C" LIMIT n;
+	ORDER BY cdp._affinity(o.together, t.mine, o.customers, t.all_customers) DESC, o.together DESC, o.product_id COLLATE "C" LIMIT n;
 END $$;
-COMMENT ON FUNCTION cdp.also_bought(text, int, interval) IS 'What the customers who bought a product also bought, what goes best with it first: customers who bought both, each once, and lift = customers * all / (buyers of the one * buyers of the other), 1 being chance. In the order of customers / (sqrt(buyers of the one * buyers of the other) + 10) (Linden, Smith, York 2003). n: how many, 1 to 10,000. within: both bought in that time up to cdp.now(), to 100 years; NULL: 365 days. 365 days and n up to 100 are answered from cdp.product_pair as of the last CALL cdp.refresh_product_pairs(); anything else, and all before the first, from the orders, which takes a pass over those of that time. Orders that are paid, shipped, completed or refunded count, by One ID, unless all their money was given back; of one customer the 200 products bought last. No row for a product nobody bought. Errors: 22004 NULL product_id or n, 22023 n or within out of range.';
+COMMENT ON FUNCTION cdp.also_bought(text, int, interval) IS 'What the customers who bought a product also bought, what goes best with it first: customers who bought both, each once, and lift = customers * all / (buyers of the one * buyers of the other), 1 being chance. In the order of their affinity, (customers - buyers of the one * buyers of the other / all) / (sqrt(buyers of the one * buyers of the other) + 10), a cosine (Linden, Smith, York 2003) less what chance gives. n: how many, 1 to 10,000. within: both bought in that time up to cdp.now(), to 100 years; NULL: 365 days. 365 days and n up to 100 are answered from cdp.product_pair as of the last CALL cdp.refresh_product_pairs(); anything else, and all before the first, from the orders, which takes a pass over those of that time. Orders that are paid, shipped, completed or refunded count, by One ID, unless all their money was given back; of one customer the 200 products bought last. No row for a product nobody bought. Errors: 22004 NULL product_id or n, 22023 n or within out of range.';
 
 CREATE OR REPLACE FUNCTION cdp.recommend_products(customer_id bigint, n int DEFAULT 10)
 	RETURNS TABLE (product_id text, score float8, because text)
@@ -289,32 +290,36 @@ BEGIN
 		LEFT JOIN cdp.repurchase_cycle c ON c.repurchase_cycle = 'product:' || o.product_id
 		LEFT JOIN cdp.repurchase_cycle k ON k.repurchase_cycle = 'category:' || o.category
 		WHERE coalesce(extract(epoch FROM cdp.now() - o.last_at)::float8 / 86400 < coalesce(c.median_gap, k.median_gap), true)
-	), pair AS (
-		SELECT r.other_product_id AS product_id, o.product_id AS owned_id, cdp._similarity(r.customers, a.customers, b.customers) AS similarity
+	), pair AS MATERIALIZED (
+		SELECT r.other_product_id AS product_id, o.product_id AS owned_id, b.customers::float8 / b.of_customers AS share,
+			cdp._affinity(r.customers, a.customers, b.customers, a.of_customers) AS affinity
 		FROM (SELECT o.product_id FROM owned o ORDER BY o.last_at DESC, o.product_id COLLATE "C" LIMIT 50) o
 		JOIN cdp.product_pair r ON r.product_id = o.product_id
 		JOIN cdp.product_popularity a ON a.product_id = r.product_id JOIN cdp.product_popularity b ON b.product_id = r.other_product_id
-	), popular AS (
-		SELECT p.product_id, p.customers::float8 / p.of_customers AS share FROM cdp.product_popularity p
+	), best AS MATERIALIZED (
+		-- in the order of the index until there are enough; from the orders as long as nothing was counted
+		(SELECT p.product_id, p.customers::float8 / p.of_customers AS share FROM cdp.product_popularity p
+		 WHERE p.product_id NOT IN (SELECT t.product_id FROM out t)
+		   AND coalesce((SELECT d.status FROM cdp.product d WHERE d.product_id = p.product_id), 'listed') = 'listed'
+		 ORDER BY p.customers DESC, p.product_id COLLATE "C" LIMIT n)
 		UNION ALL
-		SELECT b.product_id, count(*)::float8 / sum(count(*)) OVER () FROM cdp._product_buyers(cdp.now() - interval '365 days', cdp.now()) b
-		WHERE NOT EXISTS (SELECT FROM cdp.product_popularity) GROUP BY b.product_id
-	), best AS (
-		SELECT p.product_id FROM popular p
-		WHERE p.product_id NOT IN (SELECT t.product_id FROM out t)
-		  AND NOT EXISTS (SELECT FROM cdp.product d WHERE d.product_id = p.product_id AND d.status <> 'listed')
-		ORDER BY p.share DESC, p.product_id COLLATE "C" LIMIT n
+		(WITH buyer AS MATERIALIZED (SELECT b.customer_id, b.product_id FROM cdp._product_buyers(cdp.now() - interval '365 days', cdp.now()) b
+			WHERE NOT EXISTS (SELECT FROM cdp.product_popularity))
+		 SELECT b.product_id, count(*)::float8 / (SELECT count(DISTINCT c.customer_id) FROM buyer c) FROM buyer b
+		 WHERE b.product_id NOT IN (SELECT t.product_id FROM out t)
+		   AND coalesce((SELECT d.status FROM cdp.product d WHERE d.product_id = b.product_id), 'listed') = 'listed'
+		 GROUP BY b.product_id ORDER BY count(*) DESC, b.product_id COLLATE "C" LIMIT n)
 	), found AS (
-		SELECT p.product_id, sum(p.similarity) AS similarity, (array_agg(p.owned_id ORDER BY p.similarity DESC, p.owned_id COLLATE "C"))[1] AS owned_id
-		FROM pair p GROUP BY p.product_id
+		SELECT p.product_id, p.share, sum(p.affinity) AS affinity, (array_agg(p.owned_id ORDER BY p.affinity DESC, p.owned_id COLLATE "C"))[1] AS owned_id
+		FROM pair p WHERE p.affinity > 0 GROUP BY p.product_id, p.share
 		UNION ALL
-		SELECT b.product_id, 0, NULL FROM best b WHERE NOT EXISTS (SELECT FROM pair p WHERE p.product_id = b.product_id)
+		SELECT b.product_id, b.share, 0, NULL FROM best b WHERE NOT EXISTS (SELECT FROM pair p WHERE p.product_id = b.product_id AND p.affinity > 0)
 	)
 	-- a thousandth of the popularity: it decides where nothing else does
-	SELECT f.product_id, f.similarity + coalesce(p.share, 0) / 1000 AS score, coalesce('bought ' || f.owned_id, 'best seller')
-	FROM found f LEFT JOIN popular p ON p.product_id = f.product_id
+	SELECT f.product_id, f.affinity + f.share / 1000 AS score, coalesce('bought ' || f.owned_id, 'best seller')
+	FROM found f
 	WHERE f.product_id NOT IN (SELECT t.product_id FROM out t)
-	  AND NOT EXISTS (SELECT FROM cdp.product d WHERE d.product_id = f.product_id AND d.status <> 'listed')
+	  AND coalesce((SELECT d.status FROM cdp.product d WHERE d.product_id = f.product_id), 'listed') = 'listed'
 	ORDER BY score DESC, f.product_id COLLATE "C" LIMIT n;
 END $$;
-COMMENT ON FUNCTION cdp.recommend_products(bigint, int) IS 'What to offer a customer, best first. score: the similarities (see cdp.also_bought) of a product with the 50 he bought last, together, plus a thousandth of the share of customers who bought it; because: "bought" and the product_id that weighs most, or "best seller". Left out: products that are not listed (delisted or draft), and those he has bought within their cycle, the median gap in cdp.repurchase_cycle of the product, else of its category, or at all when neither has one. A customer without orders gets the best sellers; so does everybody until the first CALL cdp.refresh_product_pairs(), whose counts it reads. customer_id: any profile id of the customer. n: how many at most, 1 to 10,000. As of cdp.now(). Errors: 22004 NULL, 23503 unknown customer, 22023 n out of range.';
+COMMENT ON FUNCTION cdp.recommend_products(bigint, int) IS 'What to offer a customer, best first. score: the affinities above 0 (see cdp.also_bought) of a product with the 50 he bought last, together, plus a thousandth of the share of customers who bought it; because: "bought" and the product_id that weighs most, or "best seller". Left out: products that are not listed (delisted or draft), and those he has bought within their cycle, the median gap in cdp.repurchase_cycle of the product, else of its category, or at all when neither has one. A customer without orders gets the best sellers; so does everybody until the first CALL cdp.refresh_product_pairs(), whose counts it reads. customer_id: any profile id of the customer. n: how many at most, 1 to 10,000. As of cdp.now(). Errors: 22004 NULL, 23503 unknown customer, 22023 n out of range.';

@@ -77,6 +77,7 @@ typedef struct CyclePoint
 {
 	double		theta[NPARAMS];
 	double		value;			/* ln L plus the prior */
+	double		noise;			/* what rounding may have done to it: it is a small difference of large terms */
 	double		gradient[NPARAMS];
 	double		hessian[NPARAMS][NPARAMS];
 } CyclePoint;
@@ -107,6 +108,7 @@ evaluate(const CycleData *data, CyclePoint *p)
 				inv2 = 0,
 				n_inv2 = 0;
 	double		value,
+				size,
 				dk,
 				dr,
 				da,
@@ -131,6 +133,8 @@ evaluate(const CycleData *data, CyclePoint *p)
 
 	value = -data->gaps * cdp_log_gamma(k) + (k - 1) * data->logs
 		+ data->ncustomers * r * p->theta[2] - r * log_sum - k * n_log_sum;
+	size = data->gaps * fabs(cdp_log_gamma(k)) + fabs((k - 1) * data->logs)
+		+ data->ncustomers * fabs(r * p->theta[2]) + fabs(r * log_sum) + fabs(k * n_log_sum);
 	dk = -data->gaps * cdp_digamma(k) + data->logs - n_log_sum;
 	dr = data->ncustomers * p->theta[2] - log_sum;
 	da = data->ncustomers * r / alpha - r * inv - k * n_inv;
@@ -143,8 +147,10 @@ evaluate(const CycleData *data, CyclePoint *p)
 		double		c = data->class[i].customers;
 		double		digamma = cdp_digamma(r + k * n);
 		double		trigamma = cdp_trigamma(r + k * n);
+		double		rising = c * cdp_log_rising(r, k * n);
 
-		value += c * cdp_log_rising(r, k * n);
+		value += rising;
+		size += fabs(rising);
 		dk += c * n * digamma;
 		dr += c * (digamma - cdp_digamma(r));
 		kk += c * n * n * trigamma;
@@ -174,6 +180,7 @@ evaluate(const CycleData *data, CyclePoint *p)
 		p->hessian[i][i] -= 1 / (prior_sd[i] * prior_sd[i]);
 	}
 	p->value = value;
+	p->noise = 2e-15 * size;
 }
 
 /* solve a * x = b for a symmetric positive definite a (Cholesky); false when it is not */
@@ -225,7 +232,7 @@ is_held(const CyclePoint *p, int i)
 
 /*
  * Newton's method, damped (Levenberg, Marquardt) where the surface is not a
- * hill, within the bounds.  True when the gradient has vanished.
+ * hill, within the bounds.  True when nothing is left to gain.
  */
 static bool
 maximize(const CycleData *data, CyclePoint *best)
@@ -238,8 +245,8 @@ maximize(const CycleData *data, CyclePoint *best)
 		CyclePoint	next;
 		double		a[NPARAMS][NPARAMS],
 					step[NPARAMS],
-					largest = 0;
-		double		g[NPARAMS];
+					g[NPARAMS],
+					gain = 0;
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < NPARAMS; i++)
@@ -250,20 +257,26 @@ maximize(const CycleData *data, CyclePoint *best)
 			for (int j = 0; j < NPARAMS; j++)
 				a[i][j] = held || is_held(best, j) ? 0 : -best->hessian[i][j];
 			a[i][i] = held ? 1 : a[i][i] + damping * (fabs(a[i][i]) + 1e-6 * data->ncustomers);
-			largest = Max(largest, fabs(g[i]));
 		}
-		/* rounding of the sums alone gives about this much */
-		if (largest <= 1e-9 * (1 + data->gaps))
-			return true;
 		if (!solve(a, g, step))
 		{
 			damping = Max(damping * 4, 1e-3);
 			continue;
 		}
 		for (int i = 0; i < NPARAMS; i++)
+		{
 			next.theta[i] = Min(Max(best->theta[i] + Min(Max(step[i], -2), 2), theta_min[i]), theta_max[i]);
+			gain += g[i] * step[i] / 2;
+		}
 		evaluate(data, &next);
-		if (next.value >= best->value - 1e-13 * fabs(best->value) && isfinite(next.value))
+		/* what is left to gain cannot be told from rounding; the last step brings all digits there are */
+		if (damping == 0 && gain <= best->noise)
+		{
+			if (next.value >= best->value - best->noise)
+				*best = next;
+			return true;
+		}
+		if (next.value >= best->value - best->noise && isfinite(next.value))
 		{
 			*best = next;
 			damping = damping > 1e-3 ? damping / 8 : 0;
@@ -485,16 +498,15 @@ gap_quantile(const NextGap *g, double p)
 		double		slope = exp(g->k * log(x) + g->r * log(y) - log_beta);
 		double		next = u - off / slope;
 
+		if (fabs(next - u) < 1e-12)
+			break;
 		if (off > 0)
 			high = u;
 		else
 			low = u;
 		if (!(next > low && next < high))
 			next = (low + high) / 2;
-		off = fabs(next - u);
 		u = next;
-		if (off < 1e-9)
-			break;
 	}
 	return g->scale * exp(u);
 }

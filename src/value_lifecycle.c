@@ -339,7 +339,7 @@ churn_coefficients(HeapTupleHeader model)
 	sound = ARR_NDIM(array) == 1 && ARR_DIMS(array)[0] == 1 + MAX_CHURN_FEATURES && !array_contains_nulls(array);
 	b = (double *) ARR_DATA_PTR(array);
 	for (int i = 0; sound && i <= MAX_CHURN_FEATURES; i++)
-		sound = isfinite(b[i]);
+		sound = fabs(b[i]) <= 1e100;	/* so that their sum is a number, too */
 	if (!sound)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -95,33 +95,69 @@ typedef const double *RowPointer;
 #define ST_DEFINE
 #include "lib/sort_template.h"
 
+/*
+ * Puts the rows themselves into the order of sorted[], by following its
+ * cycles: all passes then read memory forwards.
+ */
+static void
+permute_rows(double *rows, Size width, RowPointer *sorted, int64 n)
+{
+	double		saved[1 + LOGISTIC_MAX_FEATURES];
+
+	for (int64 start = 0; start < n; start++)
+	{
+		int64		to = start;
+
+		if (sorted[start] == NULL || sorted[start] == rows + start * width)
+			continue;
+		memcpy(saved, rows + start * width, width * sizeof(double));
+		for (;;)
+		{
+			int64		from = (sorted[to] - rows) / width;
+
+			sorted[to] = NULL;
+			if (from == start)
+				break;
+			memcpy(rows + to * width, rows + from * width, width * sizeof(double));
+			to = from;
+		}
+		memcpy(rows + to * width, saved, width * sizeof(double));
+	}
+}
+
+/*
+ * Sorts the rows of the state, which says the same in any order, and adds up
+ * equal ones in groups.
+ */
 static void
 group_rows(const LogisticState *state, Work *w)
 {
-	Size		width = 1 + state->nfeatures;
-	RowPointer *rows = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(RowPointer));
 	int			p = state->nfeatures;
+	Size		width = 1 + p;
+	RowPointer *sorted = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(RowPointer));
+	const double *row = state->rows;
 	LogisticGroup *g = NULL;
 
 	for (int64 i = 0; i < state->nrows; i++)
-		rows[i] = state->rows + i * width;
-	logistic_sort_rows(rows, state->nrows, &p);
+		sorted[i] = state->rows + i * width;
+	logistic_sort_rows(sorted, state->nrows, &p);
+	permute_rows(state->rows, width, sorted, state->nrows);
+	pfree(sorted);
 
 	w->groups = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(LogisticGroup));
-	for (int64 i = 0; i < state->nrows; i++)
+	for (int64 i = 0; i < state->nrows; i++, row += width)
 	{
-		if (g == NULL || (p > 0 && memcmp(g->x, rows[i] + 1, p * sizeof(double)) != 0))
+		if (g == NULL || (p > 0 && memcmp(g->x, row + 1, p * sizeof(double)) != 0))
 		{
 			g = &w->groups[w->n++];
-			g->x = rows[i] + 1;
+			g->x = row + 1;
 			g->pos = g->neg = 0;
 		}
-		if (rows[i][0] > 0)
-			g->pos += rows[i][0];
+		if (row[0] > 0)
+			g->pos += row[0];
 		else
-			g->neg -= rows[i][0];
+			g->neg -= row[0];
 	}
-	pfree(rows);
 }
 
 /*
@@ -141,11 +177,15 @@ standardise(Work *w)
 		w->mean[j] = w->sd[j] = 0;
 	}
 	for (int64 i = 0; i < w->n; i++)
+	{
+		if ((i & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
 		for (int j = 0; j < w->p; j++)
 		{
 			low[j] = Min(low[j], w->groups[i].x[j]);
 			high[j] = Max(high[j], w->groups[i].x[j]);
 		}
+	}
 	for (int j = 0; j < w->p; j++)
 	{
 		double		most = Max(fabs(low[j]), fabs(high[j]));
@@ -547,6 +587,8 @@ area(const Work *w, const LogisticFit *fit)
 
 	for (int64 i = 0; i < w->n; i++)
 	{
+		if ((i & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
 		s[i].eta = logistic_eta(fit->coefficients, w->groups[i].x, w->p);
 		s[i].pos = w->groups[i].pos;
 		s[i].neg = w->groups[i].neg;

@@ -11,14 +11,15 @@
  *		2. standardise: z = (x - mean) / sd; the b_j above are those of z
  *		3. leave out features that are constant, or a combination of features
  *		   before them: a Cholesky step of the correlations with pivot 0
- *		4. Newton steps, halved while the objective falls
+ *		4. Newton steps, damped where the objective would fall
  *		5. standard errors from the inverse of the information matrix; AUC
  *
  * Separation.  When a combination of features parts true from false there is
  * no maximum: each step moves the predictor of some rows by about 1, while
  * what it gains goes to 0.  That is the mark: a Newton decrement of nothing
- * with a predictor that still moves.  At a maximum both go to 0 together,
- * also with rows far out, whose predictor may be large without any separation.
+ * with a predictor that goes on at the same pace.  At a maximum both go to 0
+ * together, also with rows far out, whose predictor may be large without any
+ * separation.
  *
  * A fit never raises for data: what is the matter stands in reason.
  */
@@ -31,14 +32,18 @@
 
 #include <math.h>
 
-#define MAX_ITERATIONS		100
-#define MAX_HALVINGS		40
+#define MAX_ITERATIONS		200
 /* squared step, in standard errors, after which one more step is exact */
 #define SMALL_DECREMENT		1e-12
 /* and below which a predictor that moves tells of separation */
 #define NO_DECREMENT		1e-8
 #define MOVES				0.1
 #define RESTS				1e-4
+/* |eta| from which on a row says next to nothing */
+#define SATURATED			15
+/* shares of the information without features */
+#define FIRST_DAMPING		1e-4
+#define LEAST_DAMPING		1e-10
 /* 1 - R^2 of a feature on those before it, from which on it is a new one */
 #define LEAST_PIVOT			1e-10
 
@@ -60,7 +65,11 @@ typedef struct Work
 	double	   *sd;
 	int64		n;
 	LogisticGroup *groups;
+	double		pos;			/* weight with y true */
+	double		neg;
 	double		total;
+	double		least;			/* smallest weight of a group and outcome, at most 1 */
+	double		plain;			/* information of a feature when p is the same for all */
 	double		ridge;
 	/* of one evaluation, 1 + q of each */
 	double	   *gradient;
@@ -240,7 +249,8 @@ row_z(const Work *w, const double *x, double *z)
 	}
 }
 
-#define LOWER(m, i, j)	((m)[(Size) (i) * ((i) + 1) / 2 + (j)])
+#define TRIANGLE(n)		((Size) (n) * ((n) + 1) / 2)
+#define LOWER(m, i, j)	((m)[TRIANGLE(i) + (j)])
 
 /*
  * Which features are in the model.  Without a ridge, those that add
@@ -262,7 +272,7 @@ choose_features(Work *w)
 	}
 	if (w->ridge > 0 || w->q < 2)
 		return;
-	corr = palloc0((Size) w->q * (w->q + 1) / 2 * sizeof(double));
+	corr = palloc0(TRIANGLE(w->q) * sizeof(double));
 	z = palloc((1 + w->q) * sizeof(double));
 	in = palloc(w->q * sizeof(int));
 	for (int64 i = 0; i < w->n; i++)
@@ -320,7 +330,7 @@ evaluate(Work *w, const double *b)
 	double		z[1 + LOGISTIC_MAX_FEATURES];
 
 	memset(w->gradient, 0, m * sizeof(double));
-	memset(w->hessian, 0, (Size) m * (m + 1) / 2 * sizeof(double));
+	memset(w->hessian, 0, TRIANGLE(m) * sizeof(double));
 	w->log_likelihood = 0;
 	w->largest = 0;
 	for (int64 i = 0; i < w->n; i++)
@@ -363,15 +373,22 @@ evaluate(Work *w, const double *b)
 	}
 }
 
+/* Sum of squares of what the ridge draws to 0. */
+static double
+penalty(const Work *w, const double *b)
+{
+	double		sum = 0;
+
+	for (int j = 1; j <= w->q; j++)
+		sum += b[j] * b[j];
+	return sum;
+}
+
 /* What is maximised. */
 static double
 objective(const Work *w, const double *b)
 {
-	double		penalty = 0;
-
-	for (int j = 1; j <= w->q; j++)
-		penalty += b[j] * b[j];
-	return w->log_likelihood - w->ridge / 2 * penalty;
+	return w->log_likelihood - w->ridge / 2 * penalty(w, b);
 }
 
 /* h becomes its Cholesky factor; false when it has none. */
@@ -438,73 +455,106 @@ largest_move(const Work *w, const double *step)
 	return largest;
 }
 
+/* The matrix of the step: information, damped by a share of what it is without any feature. */
+static bool
+factor_damped(const Work *w, double *l, double damping)
+{
+	int			m = 1 + w->q;
+
+	memcpy(l, w->hessian, TRIANGLE(m) * sizeof(double));
+	for (int j = 0; j < m; j++)
+		LOWER(l, j, j) += damping * w->plain;
+	return factor(l, m);
+}
+
 /*
- * Newton's method from the intercept alone.  At the end the evaluation of w
- * is that of b, and its information matrix is factored if possible: answers
- * whether it is.
+ * Newton's method from the intercept alone.  Where a step would lower the
+ * objective, or the information has vanished because a step went too far,
+ * the step is damped (Levenberg 1944, Marquardt 1963) until it does not: the
+ * objective is concave, so that comes to the maximum from anywhere.  At the
+ * end w is evaluated at b, and l is the factor of the information, if it has
+ * one: answers whether it has.
  */
 static bool
-maximise(Work *w, double *b, LogisticFit *fit)
+maximise(Work *w, double *b, double *l, LogisticFit *fit)
 {
 	int			m = 1 + w->q;
 	double	   *step = palloc(m * sizeof(double));
 	double	   *next = palloc(m * sizeof(double));
+	double	   *gradient = palloc(m * sizeof(double));
+	double	   *hessian = palloc(TRIANGLE(m) * sizeof(double));
+	double		damping = 0;
+	double		last_moves = get_float8_infinity();
+	int			steady = 0;
 
 	fit->reason = "iteration limit";
 	memset(b, 0, m * sizeof(double));
-	b[0] = log(fit->positives / (w->total - fit->positives));
+	b[0] = log(w->pos / w->neg);
 	evaluate(w, b);
 	for (fit->iterations = 1; fit->iterations <= MAX_ITERATIONS; fit->iterations++)
 	{
 		double		before = objective(w, b);
+		double		largest = w->largest;
 		double		decrement = 0;
-		double		small = Min(w->total, 1.0);
+		double		gain;
+		bool		singular = false;
 
-		memcpy(step, w->gradient, m * sizeof(double));
-		if (!factor(w->hessian, m))
+		while (!factor_damped(w, l, damping))
 		{
-			/* all that is left of a row's weight has gone into rounding */
-			fit->separated = w->largest > 15;
-			fit->reason = fit->separated ? "separated" : "singular information matrix";
-			return false;
+			singular = true;
+			damping = Max(damping * 10, LEAST_DAMPING);
 		}
-		solve(w->hessian, m, step);
+		memcpy(step, w->gradient, m * sizeof(double));
+		solve(l, m, step);
 		for (int j = 0; j < m; j++)
 			decrement += step[j] * w->gradient[j];
 		/* a look at all rows only where it decides something */
-		if (decrement < NO_DECREMENT * small)
+		if (decrement < NO_DECREMENT * w->least && (damping == 0 || singular))
 		{
 			double		moves = largest_move(w, step);
 
-			if (moves > MOVES)
+			if ((moves > MOVES && moves > last_moves / 2 && ++steady > 1) || (singular && largest > SATURATED))
 			{
 				fit->separated = true;
 				fit->reason = "separated";
-				return true;
+				return factor_damped(w, l, 0);
 			}
-			if (decrement < SMALL_DECREMENT * small && moves < RESTS)
+			last_moves = moves;
+			if (decrement < SMALL_DECREMENT * w->least && moves < RESTS && !singular)
 			{
 				fit->converged = true;
 				fit->reason = "ok";
 			}
 		}
-		for (int halving = 0;; halving++)
+		/* a step that is not taken leaves everything as it was */
+		memcpy(gradient, w->gradient, m * sizeof(double));
+		memcpy(hessian, w->hessian, TRIANGLE(m) * sizeof(double));
+		for (int j = 0; j < m; j++)
+			next[j] = b[j] + step[j];
+		evaluate(w, next);
+		gain = objective(w, next) - before;
+		/* near the maximum rounding makes a good step look like none */
+		if (decrement < NO_DECREMENT * w->least || gain >= -1e-13 * fabs(before))
 		{
-			for (int j = 0; j < m; j++)
-				next[j] = b[j] + step[j];
-			evaluate(w, next);
-			/* rounding may make a good step look like none */
-			if (objective(w, next) >= before - 1e-12 * fabs(before) || fit->converged || halving == MAX_HALVINGS)
+			memcpy(b, next, m * sizeof(double));
+			if (fit->converged)
 				break;
-			for (int j = 0; j < m; j++)
-				step[j] /= 2;
+			/* the damping goes as fast as the objective is what it was foreseen to be */
+			damping = gain > 0.4 * decrement ? damping / 100 : damping / 3;
+			if (damping < LEAST_DAMPING)
+				damping = 0;
 		}
-		memcpy(b, next, m * sizeof(double));
-		if (fit->converged)
-			break;
+		else
+		{
+			memcpy(w->gradient, gradient, m * sizeof(double));
+			memcpy(w->hessian, hessian, TRIANGLE(m) * sizeof(double));
+			w->largest = largest;
+			w->log_likelihood = before + w->ridge / 2 * penalty(w, b);
+			damping = Max(damping * 10, FIRST_DAMPING);
+		}
 	}
 	fit->iterations = Min(fit->iterations, MAX_ITERATIONS);
-	return factor(w->hessian, m);
+	return factor_damped(w, l, 0);
 }
 
 /*
@@ -661,6 +711,7 @@ cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 	Work		w = {.p = state->nfeatures, .ridge = state->ridge};
 	double		b[1 + LOGISTIC_MAX_FEATURES];
 	int			m = 1 + w.p;
+	double	   *l;
 	bool		factored;
 
 	Assert(state->nrows > 0);
@@ -670,19 +721,26 @@ cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 	fit->se = palloc0(m * sizeof(double));
 	fit->se_null = palloc0(m * sizeof(bool));
 	group_rows(state, &w);
+	w.least = 1;
 	for (int64 i = 0; i < w.n; i++)
 	{
-		fit->positives += w.groups[i].pos;
-		fit->customers += w.groups[i].neg;
+		w.pos += w.groups[i].pos;
+		w.neg += w.groups[i].neg;
+		if (w.groups[i].pos > 0)
+			w.least = Min(w.least, w.groups[i].pos);
+		if (w.groups[i].neg > 0)
+			w.least = Min(w.least, w.groups[i].neg);
 	}
-	w.total = fit->customers += fit->positives;
-	if (fit->positives == 0 || fit->positives == w.total)
+	w.total = w.pos + w.neg;
+	fit->customers = w.total;
+	fit->positives = w.pos;
+	if (w.pos == 0 || w.neg == 0)
 	{
 		fit_one_outcome(&w, fit);
 		return;
 	}
-	fit->null_log_likelihood = fit->positives * log(fit->positives / w.total) +
-		(w.total - fit->positives) * log1p(-fit->positives / w.total);
+	w.plain = w.pos * (w.neg / w.total);
+	fit->null_log_likelihood = -w.pos * log1p(w.neg / w.pos) - w.neg * log1p(w.pos / w.neg);
 	w.scale = palloc(m * sizeof(double));
 	w.mean = palloc(m * sizeof(double));
 	w.sd = palloc(m * sizeof(double));
@@ -690,9 +748,10 @@ cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 	standardise(&w);
 	choose_features(&w);
 	w.gradient = palloc((1 + w.q) * sizeof(double));
-	w.hessian = palloc((Size) (1 + w.q) * (2 + w.q) / 2 * sizeof(double));
-	factored = maximise(&w, b, fit);
-	unscale(&w, b, w.hessian, factored, fit);
+	w.hessian = palloc(TRIANGLE(1 + w.q) * sizeof(double));
+	l = palloc(TRIANGLE(1 + w.q) * sizeof(double));
+	factored = maximise(&w, b, l, fit);
+	unscale(&w, b, l, factored, fit);
 	fit->log_likelihood = w.log_likelihood;
 	tell_left_out(&w, fit);
 	fit->auc = area(&w, fit);

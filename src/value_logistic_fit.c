@@ -6,11 +6,8 @@
  * method, which for this model is the same as iteratively reweighted least
  * squares (McCullagh and Nelder, Generalized Linear Models, 1989, ch. 4):
  *
- *		1. sort the rows, add up equal ones: the answer depends on the set of
- *		   the rows, to the last bit, and on nothing else
- *		2. standardise: z = (x - mean) / sd; the b_j above are those of z
- *		3. leave out features that are constant, or a combination of features
- *		   before them: a Cholesky step of the correlations with pivot 0
+ *		1.-3. value_logistic_rows.c: sort, standardise, choose features; the
+ *		   b_j above are those of standardised features
  *		4. Newton steps, damped where the objective would fall
  *		5. standard errors from the inverse of the information matrix; AUC
  *
@@ -44,279 +41,6 @@
 /* shares of the information without features */
 #define FIRST_DAMPING		1e-4
 #define LEAST_DAMPING		1e-10
-/* 1 - R^2 of a feature on those before it, from which on it is a new one */
-#define LEAST_PIVOT			1e-10
-
-/* rows with equal features as one */
-typedef struct LogisticGroup
-{
-	const double *x;
-	double		pos;			/* weight with y true */
-	double		neg;			/* and false */
-} LogisticGroup;
-
-typedef struct Work
-{
-	int			p;				/* features */
-	int			q;				/* of them in the model */
-	int		   *kept;			/* their numbers */
-	double	   *scale;			/* of each feature, a power of two */
-	double	   *mean;			/* of x * scale */
-	double	   *sd;
-	int64		n;
-	LogisticGroup *groups;
-	double		pos;			/* weight with y true */
-	double		neg;
-	double		total;
-	double		least;			/* smallest weight of a group and outcome, at most 1 */
-	double		plain;			/* information of a feature when p is the same for all */
-	double		ridge;
-	/* of one evaluation, 1 + q of each */
-	double	   *gradient;
-	double	   *hessian;		/* lower triangle by rows */
-	double		log_likelihood;
-	double		largest;		/* |eta| */
-} Work;
-
-/*
- * Sorting
- */
-
-static int
-compare_rows(const double *a, const double *b, int p)
-{
-	for (int j = 1; j <= p; j++)
-	{
-		if (a[j] != b[j])
-			return a[j] < b[j] ? -1 : 1;
-	}
-	return a[0] < b[0] ? -1 : a[0] > b[0];
-}
-
-typedef const double *RowPointer;
-
-#define ST_SORT logistic_sort_rows
-#define ST_ELEMENT_TYPE RowPointer
-#define ST_COMPARE_ARG_TYPE int
-#define ST_COMPARE(a, b, p) compare_rows(*(a), *(b), *(p))
-#define ST_CHECK_FOR_INTERRUPTS
-#define ST_SCOPE static
-#define ST_DEFINE
-#include "lib/sort_template.h"
-
-/*
- * Puts the rows themselves into the order of sorted[], by following its
- * cycles: all passes then read memory forwards.
- */
-static void
-permute_rows(double *rows, Size width, RowPointer *sorted, int64 n)
-{
-	double		saved[1 + LOGISTIC_MAX_FEATURES];
-
-	for (int64 start = 0; start < n; start++)
-	{
-		int64		to = start;
-
-		if (sorted[start] == NULL || sorted[start] == rows + start * width)
-			continue;
-		memcpy(saved, rows + start * width, width * sizeof(double));
-		for (;;)
-		{
-			int64		from = (sorted[to] - rows) / width;
-
-			sorted[to] = NULL;
-			if (from == start)
-				break;
-			memcpy(rows + to * width, rows + from * width, width * sizeof(double));
-			to = from;
-		}
-		memcpy(rows + to * width, saved, width * sizeof(double));
-	}
-}
-
-/*
- * Sorts the rows of the state, which says the same in any order, and adds up
- * equal ones in groups.
- */
-static void
-group_rows(const LogisticState *state, Work *w)
-{
-	int			p = state->nfeatures;
-	Size		width = 1 + p;
-	RowPointer *sorted = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(RowPointer));
-	const double *row = state->rows;
-	LogisticGroup *g = NULL;
-
-	for (int64 i = 0; i < state->nrows; i++)
-		sorted[i] = state->rows + i * width;
-	logistic_sort_rows(sorted, state->nrows, &p);
-	permute_rows(state->rows, width, sorted, state->nrows);
-	pfree(sorted);
-
-	w->groups = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(LogisticGroup));
-	for (int64 i = 0; i < state->nrows; i++, row += width)
-	{
-		if (g == NULL || (p > 0 && memcmp(g->x, row + 1, p * sizeof(double)) != 0))
-		{
-			g = &w->groups[w->n++];
-			g->x = row + 1;
-			g->pos = g->neg = 0;
-		}
-		if (row[0] > 0)
-			g->pos += row[0];
-		else
-			g->neg -= row[0];
-	}
-}
-
-/*
- * Features
- */
-
-/* Mean and standard deviation of every feature; sd 0: it is constant. */
-static void
-standardise(Work *w)
-{
-	double	   *low = palloc(w->p * sizeof(double) + 1);
-	double	   *high = palloc(w->p * sizeof(double) + 1);
-
-	for (int j = 0; j < w->p; j++)
-	{
-		low[j] = high[j] = w->groups[0].x[j];
-		w->mean[j] = w->sd[j] = 0;
-	}
-	for (int64 i = 0; i < w->n; i++)
-	{
-		if ((i & 1023) == 0)
-			CHECK_FOR_INTERRUPTS();
-		for (int j = 0; j < w->p; j++)
-		{
-			low[j] = Min(low[j], w->groups[i].x[j]);
-			high[j] = Max(high[j], w->groups[i].x[j]);
-		}
-	}
-	for (int j = 0; j < w->p; j++)
-	{
-		double		most = Max(fabs(low[j]), fabs(high[j]));
-		int			exponent;
-
-		/* sums of squares must neither overflow nor vanish */
-		frexp(most, &exponent);
-		w->scale[j] = ldexp(1.0, -exponent);
-		if (most < 1e-290)
-			high[j] = low[j];
-	}
-	for (int64 i = 0; i < w->n; i++)
-	{
-		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
-
-		if ((i & 1023) == 0)
-			CHECK_FOR_INTERRUPTS();
-		for (int j = 0; j < w->p; j++)
-			w->mean[j] += share * (w->groups[i].x[j] * w->scale[j]);
-	}
-	for (int64 i = 0; i < w->n; i++)
-	{
-		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
-
-		if ((i & 1023) == 0)
-			CHECK_FOR_INTERRUPTS();
-		for (int j = 0; j < w->p; j++)
-		{
-			double		d = w->groups[i].x[j] * w->scale[j] - w->mean[j];
-
-			w->sd[j] += share * d * d;
-		}
-	}
-	for (int j = 0; j < w->p; j++)
-	{
-		w->sd[j] = sqrt(w->sd[j]);
-		if (low[j] == high[j] || w->sd[j] < 1e-11 * fabs(w->mean[j]))
-			w->sd[j] = 0;
-	}
-}
-
-/* The standardised features of a row that are in the model, behind a 1 for the intercept. */
-static inline void
-row_z(const Work *w, const double *x, double *z)
-{
-	z[0] = 1;
-	for (int k = 0; k < w->q; k++)
-	{
-		int			j = w->kept[k];
-
-		z[1 + k] = (x[j] * w->scale[j] - w->mean[j]) / w->sd[j];
-	}
-}
-
-#define TRIANGLE(n)		((Size) (n) * ((n) + 1) / 2)
-#define LOWER(m, i, j)	((m)[TRIANGLE(i) + (j)])
-
-/*
- * Which features are in the model.  Without a ridge, those that add
- * something to the ones before them; with one, all that are not constant.
- */
-static void
-choose_features(Work *w)
-{
-	double	   *corr;
-	double	   *z;
-	int		   *in;
-	int			q = 0;
-
-	w->q = 0;
-	for (int j = 0; j < w->p; j++)
-	{
-		if (w->sd[j] > 0)
-			w->kept[w->q++] = j;
-	}
-	if (w->ridge > 0 || w->q < 2)
-		return;
-	corr = palloc0(TRIANGLE(w->q) * sizeof(double));
-	z = palloc((1 + w->q) * sizeof(double));
-	in = palloc(w->q * sizeof(int));
-	for (int64 i = 0; i < w->n; i++)
-	{
-		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
-
-		if ((i & 63) == 0)
-			CHECK_FOR_INTERRUPTS();
-		row_z(w, w->groups[i].x, z);
-		for (int a = 0; a < w->q; a++)
-		{
-			double		za = share * z[1 + a];
-
-			for (int b = 0; b <= a; b++)
-				LOWER(corr, a, b) += za * z[1 + b];
-		}
-	}
-	/* Cholesky by rows, of those rows alone that have a pivot: in[] */
-	for (int a = 0; a < w->q; a++)
-	{
-		double		pivot = LOWER(corr, a, a);
-
-		for (int b = 0; b < q; b++)
-		{
-			double		s = LOWER(corr, a, in[b]);
-
-			for (int c = 0; c < b; c++)
-				s -= LOWER(corr, a, in[c]) * LOWER(corr, in[b], in[c]);
-			s /= LOWER(corr, in[b], in[b]);
-			LOWER(corr, a, in[b]) = s;
-			pivot -= s * s;
-		}
-		if (pivot > LEAST_PIVOT)
-		{
-			LOWER(corr, a, a) = sqrt(pivot);
-			in[q] = a;
-			w->kept[q++] = w->kept[a];
-		}
-	}
-	w->q = q;
-	pfree(corr);
-	pfree(z);
-	pfree(in);
-}
 
 /*
  * Newton
@@ -324,7 +48,7 @@ choose_features(Work *w)
 
 /* Log likelihood, gradient and information at b; largest |eta|. */
 static void
-evaluate(Work *w, const double *b)
+evaluate(LogisticWork *w, const double *b)
 {
 	int			m = 1 + w->q;
 	double		z[1 + LOGISTIC_MAX_FEATURES];
@@ -346,7 +70,7 @@ evaluate(Work *w, const double *b)
 
 		if ((i & 63) == 0)
 			CHECK_FOR_INTERRUPTS();
-		row_z(w, g->x, z);
+		logistic_z(w, g->x, z);
 		for (int j = 0; j < m; j++)
 			eta += b[j] * z[j];
 		/* p and 1 - p, each to full precision, from e^-|eta| */
@@ -375,7 +99,7 @@ evaluate(Work *w, const double *b)
 
 /* Sum of squares of what the ridge draws to 0. */
 static double
-penalty(const Work *w, const double *b)
+penalty(const LogisticWork *w, const double *b)
 {
 	double		sum = 0;
 
@@ -386,7 +110,7 @@ penalty(const Work *w, const double *b)
 
 /* What is maximised. */
 static double
-objective(const Work *w, const double *b)
+objective(const LogisticWork *w, const double *b)
 {
 	return w->log_likelihood - w->ridge / 2 * penalty(w, b);
 }
@@ -436,7 +160,7 @@ solve(const double *l, int m, double *x)
 
 /* How far a step moves the predictor of any row. */
 static double
-largest_move(const Work *w, const double *step)
+largest_move(const LogisticWork *w, const double *step)
 {
 	double		z[1 + LOGISTIC_MAX_FEATURES];
 	double		largest = 0;
@@ -447,7 +171,7 @@ largest_move(const Work *w, const double *step)
 
 		if ((i & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
-		row_z(w, w->groups[i].x, z);
+		logistic_z(w, w->groups[i].x, z);
 		for (int j = 0; j <= w->q; j++)
 			move += step[j] * z[j];
 		largest = Max(largest, fabs(move));
@@ -457,7 +181,7 @@ largest_move(const Work *w, const double *step)
 
 /* The matrix of the step: information, damped by a share of what it is without any feature. */
 static bool
-factor_damped(const Work *w, double *l, double damping)
+factor_damped(const LogisticWork *w, double *l, double damping)
 {
 	int			m = 1 + w->q;
 
@@ -476,7 +200,7 @@ factor_damped(const Work *w, double *l, double damping)
  * one: answers whether it has.
  */
 static bool
-maximise(Work *w, double *b, double *l, LogisticFit *fit)
+maximise(LogisticWork *w, double *b, double *l, LogisticFit *fit)
 {
 	int			m = 1 + w->q;
 	double	   *step = palloc(m * sizeof(double));
@@ -563,7 +287,7 @@ maximise(Work *w, double *b, double *l, LogisticFit *fit)
 
 /* Coefficients and standard errors in units of the features as they came. */
 static void
-unscale(const Work *w, const double *b, const double *l, bool factored, LogisticFit *fit)
+unscale(const LogisticWork *w, const double *b, const double *l, bool factored, LogisticFit *fit)
 {
 	int			m = 1 + w->q;
 	double	   *column = palloc(m * sizeof(double));
@@ -628,7 +352,7 @@ typedef struct Scored
  * the share is exact.
  */
 static double
-area(const Work *w, const LogisticFit *fit)
+area(const LogisticWork *w, const LogisticFit *fit)
 {
 	Scored	   *s = MemoryContextAllocHuge(CurrentMemoryContext, w->n * sizeof(Scored));
 	double		below = 0;
@@ -665,7 +389,7 @@ area(const Work *w, const LogisticFit *fit)
 
 /* What a group without both outcomes gets: half an observation of the other one. */
 static void
-fit_one_outcome(const Work *w, LogisticFit *fit)
+fit_one_outcome(const LogisticWork *w, LogisticFit *fit)
 {
 	double		eta = log((w->total + 0.5) / 0.5);
 
@@ -684,7 +408,7 @@ fit_one_outcome(const Work *w, LogisticFit *fit)
 
 /* The names of features that are not in the model, added to the reason. */
 static void
-tell_left_out(const Work *w, LogisticFit *fit)
+tell_left_out(const LogisticWork *w, LogisticFit *fit)
 {
 	StringInfoData buf;
 	int			k = 0;
@@ -708,7 +432,7 @@ tell_left_out(const Work *w, LogisticFit *fit)
 void
 cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 {
-	Work		w = {.p = state->nfeatures, .ridge = state->ridge};
+	LogisticWork w = {.p = state->nfeatures, .ridge = state->ridge};
 	double		b[1 + LOGISTIC_MAX_FEATURES];
 	int			m = 1 + w.p;
 	double	   *l;
@@ -720,7 +444,7 @@ cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 	fit->coefficients = palloc0(m * sizeof(double));
 	fit->se = palloc0(m * sizeof(double));
 	fit->se_null = palloc0(m * sizeof(bool));
-	group_rows(state, &w);
+	cdp_logistic_group(state, &w);
 	w.least = 1;
 	for (int64 i = 0; i < w.n; i++)
 	{
@@ -745,8 +469,8 @@ cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 	w.mean = palloc(m * sizeof(double));
 	w.sd = palloc(m * sizeof(double));
 	w.kept = palloc(m * sizeof(int));
-	standardise(&w);
-	choose_features(&w);
+	cdp_logistic_standardise(&w);
+	cdp_logistic_choose(&w);
 	w.gradient = palloc((1 + w.q) * sizeof(double));
 	w.hessian = palloc(TRIANGLE(1 + w.q) * sizeof(double));
 	l = palloc(TRIANGLE(1 + w.q) * sizeof(double));

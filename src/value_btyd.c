@@ -105,7 +105,7 @@ row_counts(FunctionCallInfo fcinfo, BtydState *state, TimestampTz occurred_at, T
 {
 	int32		days = cdp_btyd_unit(unit);
 
-	if (unlikely(as_of != state->as_of))
+	if (unlikely(as_of != state->as_of || TIMESTAMP_IS_NOBEGIN(as_of)))
 	{
 		if (!TIMESTAMP_IS_NOBEGIN(state->as_of) || TIMESTAMP_NOT_FINITE(as_of))
 			cdp_btyd_refuse_as_of();
@@ -129,11 +129,13 @@ static BtydState *
 add_amount(FunctionCallInfo fcinfo, BtydState *state, BtydRule rule)
 {
 	TimestampTz occurred_at = PG_GETARG_TIMESTAMPTZ(1);
-	bool		counts = row_counts(fcinfo, state, occurred_at, PG_GETARG_TIMESTAMPTZ(3), PG_GETARG_INTERVAL_P(4), rule);
 	bool		negative;
-	int128		units = cdp_btyd_units(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(2)), &negative);
+	int128		units;
 
-	if (!counts || (negative && rule == BTYD_IGNORE))
+	if (!row_counts(fcinfo, state, occurred_at, PG_GETARG_TIMESTAMPTZ(3), PG_GETARG_INTERVAL_P(4), rule))
+		return state;
+	units = cdp_btyd_units(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(2)), &negative);
+	if (negative && rule == BTYD_IGNORE)
 		return state;
 	return add_day(state, cdp_btyd_day(calendar_of(fcinfo), occurred_at), negative ? -units : units, !negative);
 }

@@ -62,6 +62,8 @@ make_state(uint32 room)
 static void
 check_state(const BtydState *state, int sqlerrcode)
 {
+	int64		off;
+
 	if (!IS_VALID_TIMESTAMP(state->as_of) || TIMESTAMP_NOT_FINITE(state->as_of))
 		unsound(sqlerrcode, "as_of is out of range.");
 	if (state->rule < BTYD_DAYS || state->rule > BTYD_NET_DAY)
@@ -69,7 +71,8 @@ check_state(const BtydState *state, int sqlerrcode)
 	if (state->unit < 1 || state->unit > BTYD_MAX_UNIT)
 		unsound(sqlerrcode, "The unit is out of range.");
 	/* a zone is less than a day away from UTC */
-	if (Abs(state->as_of_day - state->as_of / USECS_PER_DAY) > 2)
+	off = state->as_of_day - state->as_of / USECS_PER_DAY;
+	if (off < -2 || off > 2)
 		unsound(sqlerrcode, "as_of and its date differ.");
 	for (uint32 i = 0; i < state->n; i++)
 	{

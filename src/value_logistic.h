@@ -10,6 +10,7 @@
  *
  *		value_logistic.c		the aggregate
  *		value_logistic_state.c	text and binary form of cdp.logistic_state
+ *		value_logistic_rows.c	sorted, equal ones added up, standardised
  *		value_logistic_fit.c	iterations, standard errors, AUC
  *		value_logistic_model.c	the row of the result, prediction
  */
@@ -52,6 +53,63 @@ extern LogisticState *cdp_logistic_state_new(MemoryContext parent);
 extern LogisticState *cdp_logistic_state_get(Datum value, MemoryContext parent);
 extern double *cdp_logistic_new_row(LogisticState *state, int nfeatures, double ridge);
 extern int	cdp_logistic_read_features(ArrayType *array, double *features);
+
+/*
+ * A fit at work
+ */
+
+/* rows with equal features as one */
+typedef struct LogisticGroup
+{
+	const double *x;
+	double		pos;			/* weight with y true */
+	double		neg;			/* and false */
+} LogisticGroup;
+
+typedef struct LogisticWork
+{
+	int			p;				/* features */
+	int			q;				/* of them in the model */
+	int		   *kept;			/* their numbers */
+	double	   *scale;			/* of each feature, a power of two */
+	double	   *mean;			/* of x * scale */
+	double	   *sd;
+	int64		n;
+	LogisticGroup *groups;
+	double		pos;			/* weight with y true */
+	double		neg;
+	double		total;
+	double		least;			/* smallest weight of a group and outcome, at most 1 */
+	double		plain;			/* information of a feature when p is the same for all */
+	double		ridge;
+	/* of one evaluation, 1 + q of each */
+	double	   *gradient;
+	double	   *hessian;		/* lower triangle by rows */
+	double		log_likelihood;
+	double		largest;		/* |eta| */
+} LogisticWork;
+
+/* a symmetric matrix, the lower triangle by rows */
+#define TRIANGLE(n)		((Size) (n) * ((n) + 1) / 2)
+#define LOWER(m, i, j)	((m)[TRIANGLE(i) + (j)])
+
+/* The standardised features of a row that are in the model, behind a 1 for the intercept. */
+static inline void
+logistic_z(const LogisticWork *w, const double *x, double *z)
+{
+	z[0] = 1;
+	for (int k = 0; k < w->q; k++)
+	{
+		int			j = w->kept[k];
+
+		z[1 + k] = (x[j] * w->scale[j] - w->mean[j]) / w->sd[j];
+	}
+}
+
+/* value_logistic_rows.c */
+extern void cdp_logistic_group(const LogisticState *state, LogisticWork *w);
+extern void cdp_logistic_standardise(LogisticWork *w);
+extern void cdp_logistic_choose(LogisticWork *w);
 
 /* value_logistic_fit.c */
 typedef struct LogisticFit

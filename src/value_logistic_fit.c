@@ -6,19 +6,17 @@
  * method, which for this model is the same as iteratively reweighted least
  * squares (McCullagh and Nelder, Generalized Linear Models, 1989, ch. 4):
  *
- *		1. sort the rows, add up equal ones: the answer depends on the set of
- *		   the rows, to the last bit, and on nothing else
- *		2. standardise: z = (x - mean) / sd; the b_j above are those of z
- *		3. leave out features that are constant, or a combination of features
- *		   before them: a Cholesky step of the correlations with pivot 0
- *		4. Newton steps, halved while the objective falls
+ *		1.-3. value_logistic_rows.c: sort, standardise, choose features; the
+ *		   b_j above are those of standardised features
+ *		4. Newton steps, damped where the objective would fall
  *		5. standard errors from the inverse of the information matrix; AUC
  *
  * Separation.  When a combination of features parts true from false there is
  * no maximum: each step moves the predictor of some rows by about 1, while
  * what it gains goes to 0.  That is the mark: a Newton decrement of nothing
- * with a predictor that still moves.  At a maximum both go to 0 together,
- * also with rows far out, whose predictor may be large without any separation.
+ * with a predictor that goes on at the same pace.  At a maximum both go to 0
+ * together, also with rows far out, whose predictor may be large without any
+ * separation.
  *
  * A fit never raises for data: what is the matter stands in reason.
  */
@@ -31,242 +29,18 @@
 
 #include <math.h>
 
-#define MAX_ITERATIONS		100
-#define MAX_HALVINGS		40
+#define MAX_ITERATIONS		200
 /* squared step, in standard errors, after which one more step is exact */
 #define SMALL_DECREMENT		1e-12
 /* and below which a predictor that moves tells of separation */
 #define NO_DECREMENT		1e-8
 #define MOVES				0.1
 #define RESTS				1e-4
-/* 1 - R^2 of a feature on those before it, from which on it is a new one */
-#define LEAST_PIVOT			1e-10
-
-/* rows with equal features as one */
-typedef struct LogisticGroup
-{
-	const double *x;
-	double		pos;			/* weight with y true */
-	double		neg;			/* and false */
-} LogisticGroup;
-
-typedef struct Work
-{
-	int			p;				/* features */
-	int			q;				/* of them in the model */
-	int		   *kept;			/* their numbers */
-	double	   *scale;			/* of each feature, a power of two */
-	double	   *mean;			/* of x * scale */
-	double	   *sd;
-	int64		n;
-	LogisticGroup *groups;
-	double		total;
-	double		ridge;
-	/* of one evaluation, 1 + q of each */
-	double	   *gradient;
-	double	   *hessian;		/* lower triangle by rows */
-	double		log_likelihood;
-	double		largest;		/* |eta| */
-} Work;
-
-/*
- * Sorting
- */
-
-static int
-compare_rows(const double *a, const double *b, int p)
-{
-	for (int j = 1; j <= p; j++)
-	{
-		if (a[j] != b[j])
-			return a[j] < b[j] ? -1 : 1;
-	}
-	return a[0] < b[0] ? -1 : a[0] > b[0];
-}
-
-typedef const double *RowPointer;
-
-#define ST_SORT logistic_sort_rows
-#define ST_ELEMENT_TYPE RowPointer
-#define ST_COMPARE_ARG_TYPE int
-#define ST_COMPARE(a, b, p) compare_rows(*(a), *(b), *(p))
-#define ST_CHECK_FOR_INTERRUPTS
-#define ST_SCOPE static
-#define ST_DEFINE
-#include "lib/sort_template.h"
-
-static void
-group_rows(const LogisticState *state, Work *w)
-{
-	Size		width = 1 + state->nfeatures;
-	RowPointer *rows = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(RowPointer));
-	int			p = state->nfeatures;
-	LogisticGroup *g = NULL;
-
-	for (int64 i = 0; i < state->nrows; i++)
-		rows[i] = state->rows + i * width;
-	logistic_sort_rows(rows, state->nrows, &p);
-
-	w->groups = MemoryContextAllocHuge(CurrentMemoryContext, state->nrows * sizeof(LogisticGroup));
-	for (int64 i = 0; i < state->nrows; i++)
-	{
-		if (g == NULL || (p > 0 && memcmp(g->x, rows[i] + 1, p * sizeof(double)) != 0))
-		{
-			g = &w->groups[w->n++];
-			g->x = rows[i] + 1;
-			g->pos = g->neg = 0;
-		}
-		if (rows[i][0] > 0)
-			g->pos += rows[i][0];
-		else
-			g->neg -= rows[i][0];
-	}
-	pfree(rows);
-}
-
-/*
- * Features
- */
-
-/* Mean and standard deviation of every feature; sd 0: it is constant. */
-static void
-standardise(Work *w)
-{
-	double	   *low = palloc(w->p * sizeof(double) + 1);
-	double	   *high = palloc(w->p * sizeof(double) + 1);
-
-	for (int j = 0; j < w->p; j++)
-	{
-		low[j] = high[j] = w->groups[0].x[j];
-		w->mean[j] = w->sd[j] = 0;
-	}
-	for (int64 i = 0; i < w->n; i++)
-		for (int j = 0; j < w->p; j++)
-		{
-			low[j] = Min(low[j], w->groups[i].x[j]);
-			high[j] = Max(high[j], w->groups[i].x[j]);
-		}
-	for (int j = 0; j < w->p; j++)
-	{
-		double		most = Max(fabs(low[j]), fabs(high[j]));
-		int			exponent;
-
-		/* sums of squares must neither overflow nor vanish */
-		frexp(most, &exponent);
-		w->scale[j] = ldexp(1.0, -exponent);
-		if (most < 1e-290)
-			high[j] = low[j];
-	}
-	for (int64 i = 0; i < w->n; i++)
-	{
-		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
-
-		if ((i & 1023) == 0)
-			CHECK_FOR_INTERRUPTS();
-		for (int j = 0; j < w->p; j++)
-			w->mean[j] += share * (w->groups[i].x[j] * w->scale[j]);
-	}
-	for (int64 i = 0; i < w->n; i++)
-	{
-		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
-
-		if ((i & 1023) == 0)
-			CHECK_FOR_INTERRUPTS();
-		for (int j = 0; j < w->p; j++)
-		{
-			double		d = w->groups[i].x[j] * w->scale[j] - w->mean[j];
-
-			w->sd[j] += share * d * d;
-		}
-	}
-	for (int j = 0; j < w->p; j++)
-	{
-		w->sd[j] = sqrt(w->sd[j]);
-		if (low[j] == high[j] || w->sd[j] < 1e-11 * fabs(w->mean[j]))
-			w->sd[j] = 0;
-	}
-}
-
-/* The standardised features of a row that are in the model, behind a 1 for the intercept. */
-static inline void
-row_z(const Work *w, const double *x, double *z)
-{
-	z[0] = 1;
-	for (int k = 0; k < w->q; k++)
-	{
-		int			j = w->kept[k];
-
-		z[1 + k] = (x[j] * w->scale[j] - w->mean[j]) / w->sd[j];
-	}
-}
-
-#define LOWER(m, i, j)	((m)[(Size) (i) * ((i) + 1) / 2 + (j)])
-
-/*
- * Which features are in the model.  Without a ridge, those that add
- * something to the ones before them; with one, all that are not constant.
- */
-static void
-choose_features(Work *w)
-{
-	double	   *corr;
-	double	   *z;
-	int		   *in;
-	int			q = 0;
-
-	w->q = 0;
-	for (int j = 0; j < w->p; j++)
-	{
-		if (w->sd[j] > 0)
-			w->kept[w->q++] = j;
-	}
-	if (w->ridge > 0 || w->q < 2)
-		return;
-	corr = palloc0((Size) w->q * (w->q + 1) / 2 * sizeof(double));
-	z = palloc((1 + w->q) * sizeof(double));
-	in = palloc(w->q * sizeof(int));
-	for (int64 i = 0; i < w->n; i++)
-	{
-		double		share = (w->groups[i].pos + w->groups[i].neg) / w->total;
-
-		if ((i & 63) == 0)
-			CHECK_FOR_INTERRUPTS();
-		row_z(w, w->groups[i].x, z);
-		for (int a = 0; a < w->q; a++)
-		{
-			double		za = share * z[1 + a];
-
-			for (int b = 0; b <= a; b++)
-				LOWER(corr, a, b) += za * z[1 + b];
-		}
-	}
-	/* Cholesky by rows, of those rows alone that have a pivot: in[] */
-	for (int a = 0; a < w->q; a++)
-	{
-		double		pivot = LOWER(corr, a, a);
-
-		for (int b = 0; b < q; b++)
-		{
-			double		s = LOWER(corr, a, in[b]);
-
-			for (int c = 0; c < b; c++)
-				s -= LOWER(corr, a, in[c]) * LOWER(corr, in[b], in[c]);
-			s /= LOWER(corr, in[b], in[b]);
-			LOWER(corr, a, in[b]) = s;
-			pivot -= s * s;
-		}
-		if (pivot > LEAST_PIVOT)
-		{
-			LOWER(corr, a, a) = sqrt(pivot);
-			in[q] = a;
-			w->kept[q++] = w->kept[a];
-		}
-	}
-	w->q = q;
-	pfree(corr);
-	pfree(z);
-	pfree(in);
-}
+/* |eta| from which on a row says next to nothing */
+#define SATURATED			15
+/* shares of the information without features */
+#define FIRST_DAMPING		1e-4
+#define LEAST_DAMPING		1e-10
 
 /*
  * Newton
@@ -274,13 +48,13 @@ choose_features(Work *w)
 
 /* Log likelihood, gradient and information at b; largest |eta|. */
 static void
-evaluate(Work *w, const double *b)
+evaluate(LogisticWork *w, const double *b)
 {
 	int			m = 1 + w->q;
 	double		z[1 + LOGISTIC_MAX_FEATURES];
 
 	memset(w->gradient, 0, m * sizeof(double));
-	memset(w->hessian, 0, (Size) m * (m + 1) / 2 * sizeof(double));
+	memset(w->hessian, 0, TRIANGLE(m) * sizeof(double));
 	w->log_likelihood = 0;
 	w->largest = 0;
 	for (int64 i = 0; i < w->n; i++)
@@ -296,7 +70,7 @@ evaluate(Work *w, const double *b)
 
 		if ((i & 63) == 0)
 			CHECK_FOR_INTERRUPTS();
-		row_z(w, g->x, z);
+		logistic_z(w, g->x, z);
 		for (int j = 0; j < m; j++)
 			eta += b[j] * z[j];
 		/* p and 1 - p, each to full precision, from e^-|eta| */
@@ -323,15 +97,22 @@ evaluate(Work *w, const double *b)
 	}
 }
 
-/* What is maximised. */
+/* Sum of squares of what the ridge draws to 0. */
 static double
-objective(const Work *w, const double *b)
+penalty(const LogisticWork *w, const double *b)
 {
-	double		penalty = 0;
+	double		sum = 0;
 
 	for (int j = 1; j <= w->q; j++)
-		penalty += b[j] * b[j];
-	return w->log_likelihood - w->ridge / 2 * penalty;
+		sum += b[j] * b[j];
+	return sum;
+}
+
+/* What is maximised. */
+static double
+objective(const LogisticWork *w, const double *b)
+{
+	return w->log_likelihood - w->ridge / 2 * penalty(w, b);
 }
 
 /* h becomes its Cholesky factor; false when it has none. */
@@ -379,7 +160,7 @@ solve(const double *l, int m, double *x)
 
 /* How far a step moves the predictor of any row. */
 static double
-largest_move(const Work *w, const double *step)
+largest_move(const LogisticWork *w, const double *step)
 {
 	double		z[1 + LOGISTIC_MAX_FEATURES];
 	double		largest = 0;
@@ -390,7 +171,7 @@ largest_move(const Work *w, const double *step)
 
 		if ((i & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
-		row_z(w, w->groups[i].x, z);
+		logistic_z(w, w->groups[i].x, z);
 		for (int j = 0; j <= w->q; j++)
 			move += step[j] * z[j];
 		largest = Max(largest, fabs(move));
@@ -398,73 +179,106 @@ largest_move(const Work *w, const double *step)
 	return largest;
 }
 
+/* The matrix of the step: information, damped by a share of what it is without any feature. */
+static bool
+factor_damped(const LogisticWork *w, double *l, double damping)
+{
+	int			m = 1 + w->q;
+
+	memcpy(l, w->hessian, TRIANGLE(m) * sizeof(double));
+	for (int j = 0; j < m; j++)
+		LOWER(l, j, j) += damping * w->plain;
+	return factor(l, m);
+}
+
 /*
- * Newton's method from the intercept alone.  At the end the evaluation of w
- * is that of b, and its information matrix is factored if possible: answers
- * whether it is.
+ * Newton's method from the intercept alone.  Where a step would lower the
+ * objective, or the information has vanished because a step went too far,
+ * the step is damped (Levenberg 1944, Marquardt 1963) until it does not: the
+ * objective is concave, so that comes to the maximum from anywhere.  At the
+ * end w is evaluated at b, and l is the factor of the information, if it has
+ * one: answers whether it has.
  */
 static bool
-maximise(Work *w, double *b, LogisticFit *fit)
+maximise(LogisticWork *w, double *b, double *l, LogisticFit *fit)
 {
 	int			m = 1 + w->q;
 	double	   *step = palloc(m * sizeof(double));
 	double	   *next = palloc(m * sizeof(double));
+	double	   *gradient = palloc(m * sizeof(double));
+	double	   *hessian = palloc(TRIANGLE(m) * sizeof(double));
+	double		damping = 0;
+	double		last_moves = get_float8_infinity();
+	int			steady = 0;
 
 	fit->reason = "iteration limit";
 	memset(b, 0, m * sizeof(double));
-	b[0] = log(fit->positives / (w->total - fit->positives));
+	b[0] = log(w->pos / w->neg);
 	evaluate(w, b);
 	for (fit->iterations = 1; fit->iterations <= MAX_ITERATIONS; fit->iterations++)
 	{
 		double		before = objective(w, b);
+		double		largest = w->largest;
 		double		decrement = 0;
-		double		small = Min(w->total, 1.0);
+		double		gain;
+		bool		singular = false;
 
-		memcpy(step, w->gradient, m * sizeof(double));
-		if (!factor(w->hessian, m))
+		while (!factor_damped(w, l, damping))
 		{
-			/* all that is left of a row's weight has gone into rounding */
-			fit->separated = w->largest > 15;
-			fit->reason = fit->separated ? "separated" : "singular information matrix";
-			return false;
+			singular = true;
+			damping = Max(damping * 10, LEAST_DAMPING);
 		}
-		solve(w->hessian, m, step);
+		memcpy(step, w->gradient, m * sizeof(double));
+		solve(l, m, step);
 		for (int j = 0; j < m; j++)
 			decrement += step[j] * w->gradient[j];
 		/* a look at all rows only where it decides something */
-		if (decrement < NO_DECREMENT * small)
+		if (decrement < NO_DECREMENT * w->least && (damping == 0 || singular))
 		{
 			double		moves = largest_move(w, step);
 
-			if (moves > MOVES)
+			if ((moves > MOVES && moves > last_moves / 2 && ++steady > 1) || (singular && largest > SATURATED))
 			{
 				fit->separated = true;
 				fit->reason = "separated";
-				return true;
+				return factor_damped(w, l, 0);
 			}
-			if (decrement < SMALL_DECREMENT * small && moves < RESTS)
+			last_moves = moves;
+			if (decrement < SMALL_DECREMENT * w->least && moves < RESTS && !singular)
 			{
 				fit->converged = true;
 				fit->reason = "ok";
 			}
 		}
-		for (int halving = 0;; halving++)
+		/* a step that is not taken leaves everything as it was */
+		memcpy(gradient, w->gradient, m * sizeof(double));
+		memcpy(hessian, w->hessian, TRIANGLE(m) * sizeof(double));
+		for (int j = 0; j < m; j++)
+			next[j] = b[j] + step[j];
+		evaluate(w, next);
+		gain = objective(w, next) - before;
+		/* near the maximum rounding makes a good step look like none */
+		if (decrement < NO_DECREMENT * w->least || gain >= -1e-13 * fabs(before))
 		{
-			for (int j = 0; j < m; j++)
-				next[j] = b[j] + step[j];
-			evaluate(w, next);
-			/* rounding may make a good step look like none */
-			if (objective(w, next) >= before - 1e-12 * fabs(before) || fit->converged || halving == MAX_HALVINGS)
+			memcpy(b, next, m * sizeof(double));
+			if (fit->converged)
 				break;
-			for (int j = 0; j < m; j++)
-				step[j] /= 2;
+			/* the damping goes as fast as the objective is what it was foreseen to be */
+			damping = gain > 0.4 * decrement ? damping / 100 : damping / 3;
+			if (damping < LEAST_DAMPING)
+				damping = 0;
 		}
-		memcpy(b, next, m * sizeof(double));
-		if (fit->converged)
-			break;
+		else
+		{
+			memcpy(w->gradient, gradient, m * sizeof(double));
+			memcpy(w->hessian, hessian, TRIANGLE(m) * sizeof(double));
+			w->largest = largest;
+			w->log_likelihood = before + w->ridge / 2 * penalty(w, b);
+			damping = Max(damping * 10, FIRST_DAMPING);
+		}
 	}
 	fit->iterations = Min(fit->iterations, MAX_ITERATIONS);
-	return factor(w->hessian, m);
+	return factor_damped(w, l, 0);
 }
 
 /*
@@ -473,7 +287,7 @@ maximise(Work *w, double *b, LogisticFit *fit)
 
 /* Coefficients and standard errors in units of the features as they came. */
 static void
-unscale(const Work *w, const double *b, const double *l, bool factored, LogisticFit *fit)
+unscale(const LogisticWork *w, const double *b, const double *l, bool factored, LogisticFit *fit)
 {
 	int			m = 1 + w->q;
 	double	   *column = palloc(m * sizeof(double));
@@ -538,7 +352,7 @@ typedef struct Scored
  * the share is exact.
  */
 static double
-area(const Work *w, const LogisticFit *fit)
+area(const LogisticWork *w, const LogisticFit *fit)
 {
 	Scored	   *s = MemoryContextAllocHuge(CurrentMemoryContext, w->n * sizeof(Scored));
 	double		below = 0;
@@ -547,6 +361,8 @@ area(const Work *w, const LogisticFit *fit)
 
 	for (int64 i = 0; i < w->n; i++)
 	{
+		if ((i & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
 		s[i].eta = logistic_eta(fit->coefficients, w->groups[i].x, w->p);
 		s[i].pos = w->groups[i].pos;
 		s[i].neg = w->groups[i].neg;
@@ -573,7 +389,7 @@ area(const Work *w, const LogisticFit *fit)
 
 /* What a group without both outcomes gets: half an observation of the other one. */
 static void
-fit_one_outcome(const Work *w, LogisticFit *fit)
+fit_one_outcome(const LogisticWork *w, LogisticFit *fit)
 {
 	double		eta = log((w->total + 0.5) / 0.5);
 
@@ -592,7 +408,7 @@ fit_one_outcome(const Work *w, LogisticFit *fit)
 
 /* The names of features that are not in the model, added to the reason. */
 static void
-tell_left_out(const Work *w, LogisticFit *fit)
+tell_left_out(const LogisticWork *w, LogisticFit *fit)
 {
 	StringInfoData buf;
 	int			k = 0;
@@ -616,9 +432,10 @@ tell_left_out(const Work *w, LogisticFit *fit)
 void
 cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 {
-	Work		w = {.p = state->nfeatures, .ridge = state->ridge};
+	LogisticWork w = {.p = state->nfeatures, .ridge = state->ridge};
 	double		b[1 + LOGISTIC_MAX_FEATURES];
 	int			m = 1 + w.p;
+	double	   *l;
 	bool		factored;
 
 	Assert(state->nrows > 0);
@@ -627,30 +444,38 @@ cdp_logistic_fit(const LogisticState *state, LogisticFit *fit)
 	fit->coefficients = palloc0(m * sizeof(double));
 	fit->se = palloc0(m * sizeof(double));
 	fit->se_null = palloc0(m * sizeof(bool));
-	group_rows(state, &w);
+	cdp_logistic_group(state, &w);
+	w.least = 1;
 	for (int64 i = 0; i < w.n; i++)
 	{
-		fit->positives += w.groups[i].pos;
-		fit->customers += w.groups[i].neg;
+		w.pos += w.groups[i].pos;
+		w.neg += w.groups[i].neg;
+		if (w.groups[i].pos > 0)
+			w.least = Min(w.least, w.groups[i].pos);
+		if (w.groups[i].neg > 0)
+			w.least = Min(w.least, w.groups[i].neg);
 	}
-	w.total = fit->customers += fit->positives;
-	if (fit->positives == 0 || fit->positives == w.total)
+	w.total = w.pos + w.neg;
+	fit->customers = w.total;
+	fit->positives = w.pos;
+	if (w.pos == 0 || w.neg == 0)
 	{
 		fit_one_outcome(&w, fit);
 		return;
 	}
-	fit->null_log_likelihood = fit->positives * log(fit->positives / w.total) +
-		(w.total - fit->positives) * log1p(-fit->positives / w.total);
+	w.plain = w.pos * (w.neg / w.total);
+	fit->null_log_likelihood = -w.pos * log1p(w.neg / w.pos) - w.neg * log1p(w.pos / w.neg);
 	w.scale = palloc(m * sizeof(double));
 	w.mean = palloc(m * sizeof(double));
 	w.sd = palloc(m * sizeof(double));
 	w.kept = palloc(m * sizeof(int));
-	standardise(&w);
-	choose_features(&w);
+	cdp_logistic_standardise(&w);
+	cdp_logistic_choose(&w);
 	w.gradient = palloc((1 + w.q) * sizeof(double));
-	w.hessian = palloc((Size) (1 + w.q) * (2 + w.q) / 2 * sizeof(double));
-	factored = maximise(&w, b, fit);
-	unscale(&w, b, w.hessian, factored, fit);
+	w.hessian = palloc(TRIANGLE(1 + w.q) * sizeof(double));
+	l = palloc(TRIANGLE(1 + w.q) * sizeof(double));
+	factored = maximise(&w, b, l, fit);
+	unscale(&w, b, l, factored, fit);
 	fit->log_likelihood = w.log_likelihood;
 	tell_left_out(&w, fit);
 	fit->auc = area(&w, fit);

@@ -1,6 +1,6 @@
 -- cdp.fit_logistic against conditions that only the optimum meets, over random data; order, plan, weights; damaged states.
 BEGIN;
-SELECT plan(21);
+SELECT plan(24);
 \getenv seed CDP_SEED
 \if :{?seed}
 \else
@@ -60,6 +60,14 @@ SELECT ok((SELECT bool_and(s < b) FROM (SELECT s, lag(s, 1, 1e9) OVER (ORDER BY 
 -- 200 features, and more features than rows
 SELECT ok((SELECT (m).converged AND cardinality((m).coefficients) = 201 FROM (SELECT cdp.fit_logistic(random() < 0.5, ARRAY(SELECT random() + i * 0 FROM generate_series(1, 200))) AS m FROM generate_series(1, 3000) i) q), '200 features');
 SELECT ok((SELECT (m).separated AND (SELECT bool_and(abs(c) < 1e9) FROM unnest((m).coefficients) c) FROM (SELECT cdp.fit_logistic(i % 2 = 0, ARRAY(SELECT random() + i * 0 FROM generate_series(1, 20))) AS m FROM generate_series(1, 10) i) q), 'more features than rows: separated');
+
+-- with one feature separation can be seen: the true and the false rows lie on two sides, a point in common at most
+CREATE TEMP TABLE small AS SELECT s, random() < 0.1 + 0.8 * ((s * 7919) % 100) / 100.0 AS y, CASE s % 4 WHEN 0 THEN floor(random() * 3) WHEN 1 THEN random() WHEN 2 THEN floor(random() * 8) ELSE exp(10 * random()) END AS x,
+	CASE s % 3 WHEN 0 THEN 1 ELSE 1 + floor(random() * 1000) END AS w FROM generate_series(1, 4000) s, generate_series(1, 3 + s % 10) k;
+CREATE TEMP TABLE smalls AS SELECT s, cdp.fit_logistic(y, ARRAY[x], 0, w) AS m, max(x) FILTER (WHERE y) AS max_true, min(x) FILTER (WHERE y) AS min_true, max(x) FILTER (WHERE NOT y) AS max_false, min(x) FILTER (WHERE NOT y) AS min_false, min(x) <> max(x) AS varies FROM small GROUP BY s;
+SELECT set_eq('SELECT DISTINCT (m).reason, (m).converged, (m).separated FROM smalls', $$VALUES ('ok', true, false), ('separated', false, true), ('all outcomes equal', false, true), ('constant or collinear, left out: feature 1', true, false)$$, 'four thousand small sets: every outcome, nothing undecided');
+SELECT is_empty('SELECT s, m FROM smalls WHERE (m).separated <> CASE WHEN max_true IS NULL OR max_false IS NULL THEN true ELSE varies AND (max_false <= min_true OR max_true <= min_false) END', 'separated exactly when it is');
+SELECT is_empty('SELECT s FROM small JOIN smalls USING (s) WHERE (m).converged GROUP BY s, m HAVING abs(sum(w * (y::int - cdp.predict_logistic(m, ARRAY[x])))) > 1e-6 * sum(w)', 'and at the optimum otherwise');
 
 -- binary states: what is sent comes back; damaged ones are refused or are states again, the server lives
 CREATE TEMP TABLE st (s cdp.logistic_state);

@@ -10,7 +10,7 @@ use Time::HiRes qw(time);
 my $main = cdp_server('rfm');
 cdp_install($main, 'crm');
 $main->safe_psql('crm', q{
-	CREATE TABLE orders AS SELECT (i * 7919) % 100003 AS customer_id, '2024-01-01'::timestamptz + (i % 700) * interval '1 day' AS at, (i % 9973 - 400)::numeric / 100 AS amount
+	CREATE TABLE orders AS SELECT (i * 7919::bigint) % 100003 AS customer_id, '2024-01-01'::timestamptz + (i % 700) * interval '1 day' AS at, (i % 9973 - 400)::numeric / 100 AS amount
 		FROM generate_series(1, 400000) i;
 	INSERT INTO cdp.sales_order (order_id, profile_id, ordered_at, status, amount) SELECT 'o' || i, i % 500, now() - i * interval '1 hour', 'paid', i FROM generate_series(1, 5000) i;
 	ANALYZE});

@@ -557,10 +557,13 @@ cdp_rfm_sorted_accum(PG_FUNCTION_ARGS)
 static void
 add_summary(RfmSummary *a, const RfmSummary *b)
 {
+	uint64		expected;
+
 	if (a->rule != b->rule && !TIMESTAMP_IS_NOBEGIN(a->as_of) && !TIMESTAMP_IS_NOBEGIN(b->as_of))
 		cdp_rfm_refuse_rules();
 	if (TIMESTAMP_IS_NOBEGIN(b->as_of))
 		return;
+	expected = (uint64) a->n + b->n;
 	a->rule = b->rule;
 	cdp_rfm_set_as_of(a, b->as_of);
 	if (b->currency)
@@ -575,6 +578,10 @@ add_summary(RfmSummary *a, const RfmSummary *b)
 			CHECK_FOR_INTERRUPTS();
 		cdp_rfm_add(a, cdp_rfm_entry(b, i), rest ? rest->money : NULL);
 	}
+	cdp_rfm_settle(a);
+	/* what a rule says of a customer needs all of his rows */
+	if (a->rule != RFM_RULE_PLAIN && a->n != expected)
+		cdp_rfm_refuse_rules();
 }
 
 /* cdp._rfm_all_combine(a, b): b into a */

@@ -1,4 +1,4 @@
--- The examples of doc/value.md, in its order; test/sql/value_examples.sql runs them.
+-- The examples of doc/value.md and doc/value_rfm.md; test/sql/value_examples.sql runs them.
 -- one customer, by hand
 SELECT cdp.rfm(bought_at, amount, '2026-01-01')
 FROM (VALUES (timestamptz '2025-11-02 10:00Z', 120.00), ('2025-12-20 09:30Z', 80.50), ('2025-12-22 18:00Z', -80.50)) AS purchase(bought_at, amount);
@@ -24,6 +24,20 @@ SELECT customer_id, group8 FROM cdp.rfm_table('2026-01-01 00:00+08', 'SELECT buy
 -- refunds left out, money per purchase
 SELECT customer_id, frequency, monetary, gross, refunded FROM cdp.rfm_table('2026-01-01 00:00+08', 'SELECT buyer, bought_on, total FROM example_shop.orders',
 	refunds => 'ignore', monetary => 'mean') ORDER BY customer_id;
+-- what refunds do
+SELECT refunds, recency, frequency, monetary, gross, refunded
+FROM unnest('{net,ignore,net_day,cancel}'::text[]) WITH ORDINALITY AS r(refunds, place),
+LATERAL cdp.rfm_table('2026-01-01 00:00+08', $$
+	SELECT 1, bought_at, amount FROM (VALUES
+		(timestamp '2025-12-01 10:00',  50),		-- the first
+		(timestamp '2025-12-10 10:00',  80),		-- two on one day
+		(timestamp '2025-12-10 18:00',  50),
+		(timestamp '2025-12-20 09:00',  30),		-- comes back the same day, and more
+		(timestamp '2025-12-20 17:00', -50)) AS v(bought_at, amount) $$, refunds => r.refunds) ORDER BY place;
+-- the eleven groups
+SELECT customer_id, score, group11 FROM cdp.rfm_table('2026-01-01 00:00+08', 'SELECT buyer, bought_on, total FROM example_shop.orders') ORDER BY customer_id;
+-- what the scores mean
+SELECT * FROM cdp.rfm_cuts('2026-01-01 00:00+08', 'SELECT buyer, bought_on, total FROM example_shop.orders') WHERE customers > 0;
 -- two currencies
 INSERT INTO cdp.currency_rate (from_currency, to_currency, valid_from, rate) VALUES ('USD', 'CNY', '2025-01-01', 7.2), ('USD', 'CNY', '2025-12-01', 7.1);
 SELECT customer_id, frequency, monetary FROM cdp.rfm_table('2026-01-01 00:00+08', $$

@@ -308,12 +308,25 @@ write_snapshot(const Segment *s, const CdpAudience *now, int64 refresh_id)
 
 /* ------------------------------------------------------------------- apply */
 
+static bool
+is_same(const CdpAudience *a, const CdpAudience *b)
+{
+	return a != NULL && VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(b)) == 0;
+}
+
 void
 cdp_segment_compare(const Segment *s, CdpAudience *now, SegmentChange *c)
 {
-	CdpAudience *before = cdp_customers_among(s->members ? s->members : cdp_audience_empty(), &c->gone);
+	CdpAudience *before;
 
 	c->now = now;
+	/* most often; all of them are customers, so nobody is gone */
+	if (is_same(s->members, now))
+	{
+		c->entered = c->left = c->gone = cdp_audience_empty();
+		return;
+	}
+	before = cdp_customers_among(s->members ? s->members : cdp_audience_empty(), &c->gone);
 	c->entered = cdp_audience_without(now, before);
 	c->left = cdp_audience_without(before, now);
 }
@@ -322,8 +335,7 @@ bool
 cdp_segment_apply(const Segment *s, const SegmentChange *c, const char *reason, TimestampTz began)
 {
 	bool		nobody = c->entered->count + c->left->count + c->gone->count == 0;
-	bool		same = nobody && s->members != NULL && VARSIZE(s->members) == VARSIZE(c->now) &&
-		memcmp(s->members, c->now, VARSIZE(c->now)) == 0;
+	bool		same = nobody && is_same(s->members, c->now);
 	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, INT4OID, cdp_audience_type(), INT8OID, INTERVALOID};
 	Datum		args[6] = {CStringGetTextDatum(s->name), TimestampTzGetDatum(cdp_now_value()), Int32GetDatum(s->version),
 	PointerGetDatum(c->now), Int64GetDatum(c->now->count), (Datum) 0};

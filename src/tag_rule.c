@@ -506,7 +506,7 @@ has_exactly(CdpProbe *p, AttrNumber column, const char *tag, const Wanted *w)
 	TagSet		set;
 	TagEntry	entry;
 	int			i;
-	bool		same;
+	bool		same = false;
 
 	if (slot == NULL || isnull)
 		return false;
@@ -514,8 +514,10 @@ has_exactly(CdpProbe *p, AttrNumber column, const char *tag, const Wanted *w)
 	cdp_tagset_open(&set, tags);
 	i = cdp_tagset_find(&set, tag, strlen(tag));
 	if (i >= 0)
+	{
 		cdp_tagset_entry(&set, i, &entry);
-	same = i >= 0 && entry.valid_until == w->valid_until && compare_values(&entry.value, &w->value) == 0;
+		same = entry.valid_until == w->valid_until && compare_values(&entry.value, &w->value) == 0;
+	}
 	if ((Pointer) tags != DatumGetPointer(d))
 		pfree(tags);
 	return same;

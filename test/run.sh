@@ -7,7 +7,7 @@
 # machine's PostgreSQL is changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed
 # or a suite ran nothing.
 #
-# CDP_MODE=plain (default; with assertions), coverage (gcov) or valgrind.  CDP_OUT=DIR (writable for everybody) gets the
+# CDP_MODE=plain (default; with assertions), coverage (gcov), valgrind or sanitize (addresses and undefined behaviour).  CDP_OUT=DIR (writable for everybody) gets the
 # result files of regress and isolation; CDP_KEEP=1 leaves the stage.
 set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -34,7 +34,10 @@ coverage)
 	CDP_CFLAGS="--coverage -O0 -DCDP_TEST_HANDLER" CDP_LDFLAGS=--coverage ;;
 valgrind)
 	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -DCDP_TEST_HANDLER -O1 -fno-omit-frame-pointer" ;;
-*)	echo "CDP_MODE is plain, coverage or valgrind" >&2; exit 2 ;;
+sanitize)
+	# the first finding ends its backend, and so fails the test that made it
+	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -DCDP_TEST_HANDLER -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" CDP_LDFLAGS="-fsanitize=address,undefined" ;;
+*)	echo "CDP_MODE is plain, coverage, valgrind or sanitize" >&2; exit 2 ;;
 esac
 # a benchmark measures what a user runs: no assertions, and commits that are written as his are
 [ "$suites" != bench ] || { CDP_CFLAGS= CDP_CONF=${CDP_CONF:-"fsync = on
@@ -50,6 +53,9 @@ cluster_prefix "$CDP_STAGE" && cluster_build || exit 1
 if [ $mode = valgrind ]; then
 	. test/valgrind.sh
 	valgrind_start "$CDP_STAGE" || exit 1
+elif [ $mode = sanitize ]; then
+	. test/sanitize.sh
+	sanitize_start "$CDP_STAGE" || exit 1
 else
 	cluster_start "$CDP_STAGE" || exit 1
 fi
@@ -178,6 +184,9 @@ coverage)
 valgrind)
 	cluster_stop "$CDP_STAGE"
 	valgrind_report "$CDP_STAGE" || failed=$((failed + 1)) ;;
+sanitize)
+	cluster_stop "$CDP_STAGE"
+	sanitize_report "$CDP_STAGE" || failed=$((failed + 1)) ;;
 esac
 [ $failed = 0 ] || printf '\n%s' "$summary"
 echo "$passed passed, $failed failed"

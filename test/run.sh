@@ -140,8 +140,9 @@ for suite in $suites; do
 		# and test/fuzz/NAME.sql, each in a database of its own
 		[ $suite = tap ] || for f in $(pick test/fuzz sql); do
 			{ psql -Xqc "CREATE DATABASE fuzz_$f" && psql -Xq -d "fuzz_$f" -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' &&
-				timeout "$CDP_TAP_TIMEOUT" psql -XAtq -v ON_ERROR_STOP=1 -v rounds=$((CDP_FUZZ * 5000)) -d "fuzz_$f" -f "test/fuzz/$f.sql"; } >"$log" 2>&1 || echo "not ok - $f stopped" >>"$log"
-			sed -n "s/^# /$f: /p; s/^\(not \)\{0,1\}ok/$f: &/p; /ERROR\|HINT/p" "$log"
+				timeout "$CDP_TAP_TIMEOUT" psql -XAtq -v ON_ERROR_STOP=1 -v rounds=$((CDP_FUZZ * 5000)) -d "fuzz_$f" -f "test/fuzz/$f.sql"; } >"$log" 2>&1 ||
+				{ echo "not ok - $f stopped" >>"$log"; tail -5 "$CDP_STAGE/server.log"; }
+			sed "s/^# /$f: /; s/^\(not \)\{0,1\}ok/$f: &/" "$log"
 			count_tap "$f"
 		done
 		report $suite $ok $bad ;;

@@ -35,7 +35,7 @@ $old->safe_psql('crm', q{
 	SELECT cdp.identify('{"member_id": "late"}')});
 
 my $questions = q{SET TimeZone = 'UTC'; SELECT q, at, cdp.count_customers(q, at), (SELECT md5(string_agg(f::text, ',' ORDER BY f)) FROM cdp.find_customers(q, at) f)
-	FROM unnest('{*,trial,!trial,region.*,region.华东.*,"region.华东.上海 & aov > 1000","aov <= 100 | fresh","birthday >= 2019-06-01 & !spring","card = 6222027",rich,"spring & !region.*","fresh | trial | aov = 12.25","!aov | birthday < now-3y"}'::cdp.tagquery[]) q,
+	FROM unnest('{*,trial,!trial,region.*,region.华东.*,"region.华东.上海 & aov > 1000","aov <= 100 | fresh","birthday >= 2019-06-01 & !spring","card = \"6222027\"",rich,"spring & !region.*","fresh | trial | aov = 12.25","!aov | birthday < now-3y"}'::cdp.tagquery[]) q,
 		unnest('{2026-01-05Z,2026-01-15Z,2026-01-20 00:00:00.000001Z,2027-06-01Z}'::timestamptz[]) at};
 my $tags = q{SET TimeZone = 'UTC'; SELECT count(*), count(*) FILTER (WHERE tags::text <> ''), md5(string_agg(customer_id || tags::text, ';' ORDER BY customer_id)) FROM cdp.customer_tag};
 my $said = q{SET TimeZone = 'UTC'; SELECT count(*), max(change_id), md5(string_agg(h::text, ';' ORDER BY change_id)) FROM cdp.tag_history h};

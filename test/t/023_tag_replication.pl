@@ -23,7 +23,7 @@ main1("SET cdp.now = '2026-01-15 00:00:00Z'; CALL cdp.merge_tags()");
 main1(q{SELECT cdp.add_tag(i, 'fresh') FROM generate_series(50, 90, 3) i; SELECT cdp.merge_customers(i, i + 100, 'x') FROM generate_series(1, 10) i; SELECT cdp.identify('{"member_id": "late"}')});
 
 my $questions = q{SET TimeZone = 'UTC'; SELECT q, at, cdp.count_customers(q, at), (SELECT md5(string_agg(f::text, ',' ORDER BY f)) FROM cdp.find_customers(q, at) f)
-	FROM unnest('{*,trial,!trial,region.*,region.华东.*,"region.华东.上海 & aov > 1000","aov <= 100 | fresh","card = 6222027",next,"fresh & !region.*","next | trial | aov = 12.25"}'::cdp.tagquery[]) q,
+	FROM unnest('{*,trial,!trial,region.*,region.华东.*,"region.华东.上海 & aov > 1000","aov <= 100 | fresh","card = \"6222027\"",next,"fresh & !region.*","next | trial | aov = 12.25"}'::cdp.tagquery[]) q,
 		unnest('{2026-01-05Z,2026-01-15Z,2026-01-20 00:00:00.000001Z,2027-06-01Z}'::timestamptz[]) at;
 	SELECT count(*), md5(string_agg(customer_id || tags::text, ';' ORDER BY customer_id)) FROM cdp.customer_tag;
 	SELECT count(*), md5(string_agg(h::text, ';' ORDER BY change_id)) FROM cdp.tag_history h};

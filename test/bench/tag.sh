@@ -152,14 +152,14 @@ if has write; then
 	fi
 fi
 
-# The most private memory (RssAnon) of a session while it runs SQL, above what it holds when it has connected and used the
-# extension; looked at every few milliseconds.  Shared buffers are not in it.
+# The most private memory (RssAnon) of a session while it runs SQL, above what it holds when it has connected, caches of the
+# catalog included; looked at every few milliseconds.  Shared buffers are not in it.
 anon() { local k v; while read -r k v _; do [ "$k" != RssAnon: ] || echo "$v"; done <"/proc/$1/status"; }
 peak() {	# WHAT, LIMIT in MB or -, SQL
 	local pid base now most=0 line temp
 	coproc session { psql -XAtq -v ON_ERROR_STOP=1 2>&1; }
-	echo "SET jit = off; SET max_parallel_workers_per_gather = 0; SELECT pg_stat_reset(); SELECT cdp.count_customers('vip'); SELECT pg_backend_pid();" >&"${session[1]}"
-	read -r line <&"${session[0]}"; read -r line <&"${session[0]}"; read -r pid <&"${session[0]}"
+	echo "SET jit = off; SET max_parallel_workers_per_gather = 0; SELECT pg_stat_reset(); SELECT pg_backend_pid();" >&"${session[1]}"
+	read -r line <&"${session[0]}"; read -r pid <&"${session[0]}"
 	base=$(anon "$pid")
 	echo "\\o /dev/null" >&"${session[1]}"; echo "$3;" >&"${session[1]}"
 	printf '%s\n' '\o' "SELECT 'ended';" >&"${session[1]}"
@@ -171,8 +171,9 @@ peak() {	# WHAT, LIMIT in MB or -, SQL
 	echo "SELECT pg_stat_force_next_flush(); SELECT round(sum(temp_bytes) / 1048576.0, 1) FROM pg_stat_database WHERE datname = current_database();" >&"${session[1]}"
 	read -r line <&"${session[0]}"; read -r temp <&"${session[0]}"
 	echo '\q' >&"${session[1]}"; wait "$session_PID" || true
-	say "$1: $(((most - base) / 1024)) MB of memory${2:+, at most $2}, $temp MB on disk"
-	[ "$2" = - ] || [ $(((most - base) / 1024)) -le "$2" ]
+	most=$((most - base))
+	say "$1: $((most / 1024)).$((most % 1024 * 10 / 1024)) MB of memory (limit $2), $temp MB on disk"
+	[ "$2" = - ] || [ "$most" -le $(($2 * 1024)) ]
 }
 if has memory; then
 	all="count(cdp.count_customers('t20 & t30 & t50', at)), count(cdp.count_customers('(t30 | t50) & !t20', at)), count(cdp.count_customers('t195 & (t10 | t20) & !t50 & t15', at)), count(cdp.count_customers('t30 & spend > 1000', at)), count(cdp.count_customers('score > 0.5 & visits < 20 | !(spend <= 100)', at))"

@@ -156,17 +156,19 @@ fi
 # catalog included; looked at every few milliseconds.  Shared buffers are not in it.
 anon() { local k v; while read -r k v _; do [ "$k" != RssAnon: ] || echo "$v"; done <"/proc/$1/status"; }
 peak() {	# WHAT, LIMIT in MB or -, SQL
-	local pid base now most=0 line temp
+	local pid base now most=0 line part temp
 	coproc session { psql -XAtq -v ON_ERROR_STOP=1 2>&1; }
 	echo "SET jit = off; SET max_parallel_workers_per_gather = 0; SELECT pg_stat_reset(); SELECT pg_backend_pid();" >&"${session[1]}"
 	read -r line <&"${session[0]}"; read -r pid <&"${session[0]}"
 	base=$(anon "$pid")
 	echo "\\o /dev/null" >&"${session[1]}"; echo "$3;" >&"${session[1]}"
 	printf '%s\n' '\o' "SELECT 'ended';" >&"${session[1]}"
-	line=
-	until read -r -t 0.003 line <&"${session[0]}" && [ -n "$line" ]; do
-		now=$(anon "$pid"); [ "${now:-0}" -le "$most" ] || most=$now
+	# what has come of a line when the time is over is not there to be read again
+	line= part=
+	until read -r -t 0.003 part <&"${session[0]}"; do
+		line=$line$part now=$(anon "$pid"); [ "${now:-0}" -le "$most" ] || most=$now
 	done
+	line=$line$part
 	[ "$line" = ended ] || { say "$1: $line"; return 1; }
 	echo "SELECT pg_stat_force_next_flush(); SELECT round(sum(temp_bytes) / 1048576.0, 1) FROM pg_stat_database WHERE datname = current_database();" >&"${session[1]}"
 	read -r line <&"${session[0]}"; read -r temp <&"${session[0]}"

@@ -75,7 +75,7 @@ CREATE OR REPLACE FUNCTION cdp.audience_count(a cdp.audience) RETURNS bigint
 COMMENT ON FUNCTION cdp.audience_count(cdp.audience) IS 'Number of ids. It stands at the front of a value, so a large stored audience is not read as a whole. NULL for NULL.';
 CREATE OR REPLACE FUNCTION cdp.audience_ids(a cdp.audience) RETURNS SETOF bigint
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10000 AS 'MODULE_PATHNAME', 'cdp_audience_ids';
-COMMENT ON FUNCTION cdp.audience_ids(cdp.audience) IS 'The ids, ascending, a row each; beyond work_mem they go through disk. No rows for NULL.';
+COMMENT ON FUNCTION cdp.audience_ids(cdp.audience) IS 'The ids, ascending, a row each; in FROM they go through disk beyond work_mem, in a select list they come one by one. No rows for NULL.';
 CREATE OR REPLACE FUNCTION cdp.audience_sample(a cdp.audience, n int, seed int) RETURNS SETOF bigint
 	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 1000 ROWS 1000 AS 'MODULE_PATHNAME', 'cdp_audience_sample';
 COMMENT ON FUNCTION cdp.audience_sample(cdp.audience, int, int) IS 'n ids by chance, ascending, without repetition; all of them when there are fewer. The same seed gives the same ids, on every server, and a larger n those of a smaller n and more: they are the n ids with the smallest m(id # m(seed)), unsigned, m being the finalizer of splitmix64 (Steele, Lea, Flood 2014). No rows when a is NULL. Errors: 22023 for n below 1, 22004 when n or seed is NULL.';

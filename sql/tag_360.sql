@@ -49,6 +49,8 @@ CREATE OR REPLACE FUNCTION cdp._timeline_segment(profile_ids bigint[], from_time
 	RETURNS TABLE (at timestamptz, kind text, title text, detail jsonb)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
+-- All stays of these profiles are read, which are as many as the times they entered a segment: an index by time would be paid
+-- for by every refresh.
 BEGIN
 	RETURN QUERY SELECT c.at, 'segment', h.segment || ' ' || c.change,
 		jsonb_build_object('segment', h.segment, 'change', c.change, 'version', h.version)

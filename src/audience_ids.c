@@ -2,9 +2,11 @@
  * audience_ids.c
  *	  Ids out of and into an audience: rows, samples, arrays.
  *
- * Rows are handed out as a whole (materialize mode): in memory up to
- * work_mem, on disk beyond.  In FROM the executor would store them anyway,
- * and spends more on a call and a tuple per row.
+ * Rows are handed out the way the executor takes them best.  In FROM it
+ * would store them anyway, and spends more on a call and a tuple per row: so
+ * as a whole (materialize mode), in memory up to work_mem, on disk beyond.
+ * In a select list it stores nothing and may stop early: so one by one, from
+ * one decoded container at a time.
  *
  * A sample is the n ids with the smallest mix(id, seed), a mixing of bits
  * that maps no two ids to the same number.  So it needs no memory per id, the
@@ -87,11 +89,10 @@ sink_close(Sink *sink)
 	pfree(sink->tuple);
 }
 
-/* cdp.audience_ids(a) */
-Datum
-cdp_audience_ids(PG_FUNCTION_ARGS)
+/* All ids into the store that the executor reads from. */
+static void
+put_all(const CdpAudience *a, FunctionCallInfo fcinfo)
 {
-	CdpAudience *a = cdp_audience_get(PG_GETARG_DATUM(0));
 	uint16	   *values = palloc(MOST_VALUES * sizeof(uint16));
 	Sink		sink;
 
@@ -107,7 +108,70 @@ cdp_audience_ids(PG_FUNCTION_ARGS)
 			sink_put(&sink, CDP_AUDIENCE_ID(a->keys[i], values[k]));
 	}
 	sink_close(&sink);
-	PG_RETURN_NULL();
+}
+
+/* Where we are between two calls. */
+typedef struct Cursor
+{
+	CdpAudience *audience;
+	uint32		container;		/* the next one */
+	int			n;				/* ids of the current one, */
+	int			next;			/* and the next of these */
+	int64		key;
+	uint16		values[MOST_VALUES];
+} Cursor;
+
+static bool
+cursor_next(Cursor *c, int64 *id)
+{
+	while (c->next == c->n)
+	{
+		int			size;
+		const uint8 *bytes;
+
+		CHECK_FOR_INTERRUPTS();
+		if (c->container == c->audience->ncontainers)
+			return false;
+		c->key = c->audience->keys[c->container];
+		bytes = cdp_audience_container(c->audience, c->container++, &size);
+		c->n = cdp_container_values(bytes, size, BITS, c->values);
+		c->next = 0;
+	}
+	*id = CDP_AUDIENCE_ID(c->key, c->values[c->next++]);
+	return true;
+}
+
+/* cdp.audience_ids(a) */
+Datum
+cdp_audience_ids(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	FuncCallContext *call;
+	int64		id;
+
+	if (SRF_IS_FIRSTCALL())
+	{
+		MemoryContext caller;
+		Cursor	   *cursor;
+
+		if (rsinfo != NULL && IsA(rsinfo, ReturnSetInfo) && (rsinfo->allowedModes & SFRM_Materialize_Preferred) != 0)
+		{
+			put_all(cdp_audience_get(PG_GETARG_DATUM(0)), fcinfo);
+			PG_RETURN_NULL();
+		}
+		call = SRF_FIRSTCALL_INIT();
+		caller = MemoryContextSwitchTo(call->multi_call_memory_ctx);
+		cursor = palloc(sizeof(Cursor));
+		cursor->audience = cdp_audience_get(PG_GETARG_DATUM(0));
+		cursor->container = 0;
+		cursor->n = cursor->next = 0;
+		call->user_fctx = cursor;
+		MemoryContextSwitchTo(caller);
+	}
+	call = SRF_PERCALL_SETUP();
+	if (cursor_next(call->user_fctx, &id))
+		SRF_RETURN_NEXT(call, Int64GetDatum(id));
+	SRF_RETURN_DONE(call);
 }
 
 /*

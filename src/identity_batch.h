@@ -16,7 +16,6 @@ typedef struct IdNode
 	const char *kind;
 	const char *value;
 	int			priority;
-	bool		own_profile;
 	int			limit_no;		/* number of its limited kind, -1: no limit */
 	int64		ttl;			/* 0: never recycled */
 	/* what the database says; 0: unknown */
@@ -25,19 +24,20 @@ typedef struct IdNode
 	int64		alias_id;		/* customer of profile_id */
 	TimestampTz first_seen;
 	TimestampTz last_seen;
-	bool		generic;		/* also when the simulation finds it so */
 	/* what the simulation says */
-	bool		is_new;			/* to be inserted under profile_id */
-	bool		founds_profile; /* ... which is born with it */
-	bool		turned_generic;
 	TimestampTz born_at;
 	TimestampTz first_now;		/* first_seen and last_seen after the batch */
 	TimestampTz last_now;
 	TimestampTz closed_at;		/* 0: still means profile_id */
-	int			successor;		/* node after recycling, -1: none */
 	const char *source;
 	struct Refuser *refused_by; /* at most cdp.generic_after + 1 */
 	int			nrefused;		/* -1: not looked up */
+	int			successor;		/* node after recycling, -1: none */
+	bool		own_profile;
+	bool		generic;		/* also when the simulation finds it so */
+	bool		is_new;			/* to be inserted under profile_id */
+	bool		founds_profile; /* ... which is born with it */
+	bool		turned_generic;
 } IdNode;
 
 /* a profile whose stronger identifiers were not to be joined, and in how many refused pairs */

@@ -68,7 +68,7 @@ read_identifiers(const CdpSighting *item, IdNode *nodes)
 				return 0;
 		}
 		else if (token == WJB_VALUE &&
-				 (v.type != jbvString || !read_value(&nodes[n++], kind, v.val.string.val, v.val.string.len)))
+				 (kind == NULL || v.type != jbvString || !read_value(&nodes[n++], kind, v.val.string.val, v.val.string.len)))
 			return 0;
 	}
 	return n;

@@ -92,7 +92,8 @@ lock_also(Locking *l, const int64 *ids, int n)
 {
 	int64	   *all = palloc(sizeof(int64) * (Size) (l->n + n));
 
-	memcpy(all, l->ids, sizeof(int64) * l->n);
+	if (l->n > 0)
+		memcpy(all, l->ids, sizeof(int64) * l->n);
 	memcpy(all + l->n, ids, sizeof(int64) * n);
 	l->ids = all;
 	l->n = sort_unique(all, l->n + n);

@@ -33,7 +33,6 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_func.h"
-#include "parser/parser.h"
 #include "probe.h"
 #include "rewrite/rewriteHandler.h"
 #include "tag_query.h"
@@ -112,11 +111,13 @@ cdp_definition_is_query(const char *text)
 	return begins_with(text, words);
 }
 
-/* a statement that writes would be a malformed tagquery; but two words in a row are none by intention */
+static const char *const writes[] = {"insert", "update", "delete", "merge", "truncate", "create", "alter", "drop", "copy", "call", NULL};
+static const char *const locks[] = {"lock", NULL};
+
+/* a statement that writes or locks would be a malformed tagquery; but two words in a row are none by intention */
 static bool
-is_command(const char *text)
+is_command(const char *text, const char *const *words)
 {
-	static const char *const words[] = {"insert", "update", "delete", "merge", "truncate", "create", "alter", "drop", "copy", "call", NULL};
 	const char *p = first_word(text);
 
 	p = cdp_tag_word_end(p, p + strlen(p));
@@ -127,6 +128,15 @@ const char *
 cdp_definition_path(void)
 {
 	return GetConfigOption("search_path", false, false);
+}
+
+pg_noreturn static void
+refuse_lock(const CdpDefinition *d)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s must not lock rows", d->what),
+			 errhint("Leave FOR UPDATE, FOR SHARE and LOCK out.")));
 }
 
 /* ------------------------------------------------------------ what it reads */
@@ -236,10 +246,7 @@ walk(Node *node, void *arg)
 	if (IsA(node, Query))
 	{
 		if (((Query *) node)->rowMarks != NIL)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("%s must not lock rows", w->definition->what),
-					 errhint("Leave FOR UPDATE and FOR SHARE out.")));
+			refuse_lock(w->definition);
 		return query_tree_walker((Query *) node, walk, arg, QTW_EXAMINE_RTES_BEFORE);
 	}
 	if (IsA(node, RangeTblEntry))
@@ -271,19 +278,26 @@ refuse_write(const CdpDefinition *d)
 			 errhint("%s", hint_of(d))));
 }
 
+static bool
+is_write(Node *node, void *nothing)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, InsertStmt) || IsA(node, UpdateStmt) || IsA(node, DeleteStmt) || IsA(node, MergeStmt) ||
+		(IsA(node, SelectStmt) && ((SelectStmt *) node)->intoClause != NULL))
+		return true;
+	return raw_expression_tree_walker(node, is_write, nothing);
+}
+
 /* what says so by its form alone; everything else is found by the analysis */
 static void
 refuse_writes(const CdpDefinition *d, Node *stmt)
 {
-	WithClause *with = IsA(stmt, SelectStmt) ? ((SelectStmt *) stmt)->withClause : NULL;
-	bool		writes = IsA(stmt, InsertStmt) || IsA(stmt, UpdateStmt) || IsA(stmt, DeleteStmt) || IsA(stmt, MergeStmt) ||
-		(IsA(stmt, SelectStmt) && ((SelectStmt *) stmt)->intoClause != NULL);
-	ListCell   *lc;
-
-	foreach(lc, with ? with->ctes : NIL)
-		writes = writes || !IsA(lfirst_node(CommonTableExpr, lc)->ctequery, SelectStmt);
-	if (writes)
-		refuse_write(d);
+	if (IsA(stmt, SelectStmt) || IsA(stmt, InsertStmt) || IsA(stmt, UpdateStmt) || IsA(stmt, DeleteStmt) || IsA(stmt, MergeStmt))
+	{
+		if (is_write(stmt, NULL))
+			refuse_write(d);
+	}
 }
 
 static bool
@@ -310,7 +324,7 @@ is_value_type(Oid type)
 static void
 check_column(const CdpDefinition *d, int n, const char *name, Oid type)
 {
-	if (n >= d->columns)
+	if (n >= d->columns || n >= (int) lengthof(column_names))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("%s has more than %d column%s", d->what, d->columns, d->columns == 1 ? "" : "s"),
@@ -342,7 +356,7 @@ explain(const char *text)
 static void
 check_query(const CdpDefinition *d, Walk *w)
 {
-	List	   *raw = raw_parser(d->text, RAW_PARSE_DEFAULT);
+	List	   *raw = cdp_user_parse(d->text, hint_of(d));
 	int			n = 0;
 	Query	   *query;
 	ListCell   *lc;
@@ -394,8 +408,10 @@ cdp_definition_check(const CdpDefinition *d, CdpAsked *asked)
 	CdpActor	actor;
 
 	memset(asked, 0, sizeof(*asked));
-	if (is_command(d->text))
+	if (is_command(d->text, writes))
 		refuse_write(d);
+	if (is_command(d->text, locks))
+		refuse_lock(d);
 	if (!cdp_definition_is_query(d->text))
 	{
 		add_tagquery(&w, cdp_tagquery_parse(d->text));

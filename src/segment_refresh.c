@@ -10,6 +10,19 @@
  * fails leaves the segment as it was and its error is kept.  Two refreshes of
  * one segment wait for each other at its row; the second finds nothing to do.
  *
+ * Who enters and who leaves is handed over as one relation; one statement
+ * makes an event of each, one notes in history who enters.  Everything else
+ * of a row is the same for all and is a parameter.  The rows of history that
+ * end are looked up here and updated by their place: these plans are kept,
+ * and with a join one that was made while history was empty would read all
+ * of it ever after.
+ *
+ * The events are not in cdp.event_key.  Their message_id holds refresh_id, a
+ * number of a sequence that no other refresh has, and whatever ends a refresh
+ * ends its events: there is no repetition that a key could stop.  With a key,
+ * who may write events could write these ids in advance, and the refresh
+ * would fail.
+ *
  * SQL: sql/segment.sql.  Tests: test/sql/segment.sql,
  * test/specs/segment_*.spec, test/t/031_segment_kill_refresh.pl.
  * Page: doc/segment.md.
@@ -18,17 +31,20 @@
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation_d.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "event.h"
 #include "funcapi.h"
 #include "identity_step.h"
 #include "miscadmin.h"
 #include "probe.h"
 #include "rows.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -36,8 +52,6 @@
 
 PG_FUNCTION_INFO_V1(cdp_refresh_segment);
 PG_FUNCTION_INFO_V1(cdp_restore_segment);
-
-#define EVENTS_AT_ONCE	10000
 
 Oid
 cdp_audience_type(void)
@@ -61,15 +75,17 @@ column(int n, bool *isnull)
 bool
 cdp_segment_lock(const char *name, Segment *s)
 {
-	Oid			types[1] = {TEXTOID};
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {TEXTOID};
 	Datum		args[1] = {CStringGetTextDatum(name)};
 	bool		isnull;
 	Datum		d;
 
-	if (SPI_execute_with_args("SELECT definition, version, owner, search_path, holdout_percent, coalesce(holdout_salt, name), snapshots_kept,"
-							  " members, refreshed_at, refreshed_version, kind <> 'static' AND refresh_every IS NOT NULL AND (refreshed_at IS NULL"
-							  "  OR refreshed_version IS DISTINCT FROM version OR cdp.now() < refreshed_at OR cdp.now() >= refreshed_at + refresh_every)"
-							  " FROM cdp.segment WHERE name = $1 FOR NO KEY UPDATE", 1, types, args, NULL, false, 1) != SPI_OK_SELECT)
+	cdp_plan_generic(&plan, "SELECT definition, version, owner, search_path, holdout_percent, coalesce(holdout_salt, name), snapshots_kept,"
+					 " members, refreshed_at, refreshed_version, kind <> 'static' AND refresh_every IS NOT NULL AND (refreshed_at IS NULL"
+					 "  OR refreshed_version IS DISTINCT FROM version OR cdp.now() < refreshed_at OR cdp.now() >= refreshed_at + refresh_every)"
+					 " FROM cdp.segment WHERE name = $1 FOR NO KEY UPDATE", 1, types);
+	if (SPI_execute_plan(plan, args, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read cdp.segment");
 	if (SPI_processed == 0)
 		return false;
@@ -95,7 +111,7 @@ cdp_segment_lock(const char *name, Segment *s)
 	return true;
 }
 
-/* ------------------------------------------------------------------ events */
+/* ----------------------------------------------------------------- changes */
 
 static Jsonb *
 properties_of(const Segment *s, int64 refresh_id, bool holdout, const char *reason)
@@ -110,127 +126,207 @@ properties_of(const Segment *s, int64 refresh_id, bool holdout, const char *reas
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
-static void
-write_events(const Segment *s, const CdpAudience *ids, bool entered, int64 refresh_id, const char *reason)
+/* rows of history without left_at: whoever is looked up, and those that will end */
+typedef struct OpenRows
 {
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext batch = AllocSetContextCreate(caller, "customer_cdp events of a segment", ALLOCSET_DEFAULT_SIZES);
-	Oid			sequence = cdp_relation("event_event_id_seq");
-	TimestampTz now = cdp_now_value();
-	Jsonb	   *properties[2] = {properties_of(s, refresh_id, false, reason), properties_of(s, refresh_id, true, reason)};
-	CdpAudienceWalk w;
-	int64		id;
-	bool		more;
+	CdpProbe   *probe;
+	CdpProbe   *aliases;
+	AttrNumber	profile_id;
+	ScanKeyData keys[2];
+	ItemPointerData *ends;
+	int			nends;
+	int			room;
+} OpenRows;
 
-	cdp_audience_walk_begin(&w, ids);
-	more = cdp_audience_walk_next(&w, &id);
-	while (more)
-	{
-		CdpEventItem *items;
-		CdpEventItem **list;
-		int			n = 0;
-
-		MemoryContextSwitchTo(batch);
-		items = palloc0(sizeof(CdpEventItem) * EVENTS_AT_ONCE);
-		list = palloc(sizeof(CdpEventItem *) * EVENTS_AT_ONCE);
-		for (; more && n < EVENTS_AT_ONCE; more = cdp_audience_walk_next(&w, &id))
-		{
-			CdpEventItem *item = list[n] = &items[n];
-
-			n++;
-			item->event_id = nextval_internal(sequence, false);
-			item->who.profile_id = id;
-			item->who.occurred_at = item->received_at = now;
-			item->who.source = "cdp";
-			item->name = entered ? "Segment Entered" : "Segment Left";
-			item->message_id = psprintf("segment:" INT64_FORMAT ":" INT64_FORMAT ":%s", refresh_id, id, entered ? "entered" : "left");
-			item->properties = properties[s->holdout_percent > 0 && cdp_holdout_bucket_of(id, s->holdout_salt, 100) < s->holdout_percent];
-		}
-		if (cdp_write_events(list, n, true) != n)
-			elog(ERROR, "an event of a segment was there already");
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(batch);
-	}
-	MemoryContextDelete(batch);
+static void
+open_rows_begin(OpenRows *o, const Segment *s)
+{
+	o->probe = cdp_probe_open_range("segment_history", "segment_history_open", 2);
+	o->aliases = cdp_probe_open("profile_alias", "profile_alias_customer_id");
+	o->profile_id = cdp_probe_column(o->aliases, "profile_id");
+	ScanKeyEntryInitialize(&o->keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(s->name));
+	o->nends = 0;
+	o->room = 64;
+	o->ends = palloc(sizeof(ItemPointerData) * o->room);
 }
 
-/* ----------------------------------------------------------------- history */
-
-/* a statement of ours over the ids of an audience, seen as relation member(customer_id) */
-static void
-write_of_each(const CdpAudience *ids, SPIPlanPtr *slot, const char *sql, const char *name, int version)
+static TupleTableSlot *
+open_row(OpenRows *o, int64 id)
 {
-	static const char *const names[1] = {"customer_id"};
-	static const Oid types[1] = {INT8OID};
-	static const Oid plan_types[3] = {TEXTOID, TIMESTAMPTZOID, INT4OID};
-	const bool	nulls[1] = {false};
-	Datum		args[3] = {CStringGetTextDatum(name), TimestampTzGetDatum(cdp_now_value()), Int32GetDatum(version)};
-	CdpRows    *rows;
+	ScanKeyInit(&o->keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	cdp_probe_range(o->probe, o->keys);
+	return cdp_probe_next(o->probe);
+}
+
+static void
+end_row(OpenRows *o, int64 id)
+{
+	TupleTableSlot *slot = open_row(o, id);
+
+	if (slot == NULL)
+		return;
+	if (o->nends == o->room)
+		o->ends = repalloc_huge(o->ends, sizeof(ItemPointerData) * (o->room *= 2));
+	o->ends[o->nends++] = slot->tts_tid;
+}
+
+/* also what was noted under profiles that are part of the customer by now */
+static void
+end_rows(OpenRows *o, int64 customer)
+{
+	bool		isnull;
+
+	end_row(o, customer);
+	for (TupleTableSlot *slot = cdp_probe_int8(o->aliases, customer); slot != NULL; slot = cdp_probe_next(o->aliases))
+		end_row(o, DatumGetInt64(slot_getattr(slot, o->profile_id, &isnull)));
+}
+
+/* who is noted already stays so */
+static void
+put_changes(CdpRows *rows, OpenRows *o, const Segment *s, const CdpAudience *ids, bool entered, bool gone)
+{
+	static const bool nulls[5] = {false, false, false, false, false};
+	Datum		values[5] = {0, BoolGetDatum(entered), BoolGetDatum(false), BoolGetDatum(false), BoolGetDatum(gone)};
 	CdpAudienceWalk w;
 	int64		id;
 
-	if (ids->count == 0)
-		return;
-	rows = cdp_rows_open("member", 1, names, types);
 	cdp_audience_walk_begin(&w, ids);
 	while (cdp_audience_walk_next(&w, &id))
 	{
-		Datum		value = Int64GetDatum(id);
-
+		if (entered)
+			values[2] = BoolGetDatum(open_row(o, id) == NULL);
+		else
+			end_rows(o, id);
 		cdp_rows_start(rows);
-		cdp_rows_put(rows, &value, nulls);
+		values[0] = Int64GetDatum(id);
+		if (s->holdout_percent > 0)
+			values[3] = BoolGetDatum(cdp_holdout_bucket_of(id, s->holdout_salt, 100) < s->holdout_percent);
+		cdp_rows_put(rows, values, nulls);
 	}
-	cdp_rows_publish(rows);
-	if (SPI_execute_plan(cdp_plan_generic(slot, sql, 3, plan_types), args, NULL, false, 0) < 0)
+}
+
+/* by their places, whatever the planner holds of a table that it has seen empty */
+static void
+write_ends(const OpenRows *o)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[2] = {TIMESTAMPTZOID, TIDARRAYOID};
+	Datum	   *places = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * o->nends);
+	Datum		args[2];
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < o->nends; i++)
+		places[i] = PointerGetDatum(&o->ends[i]);
+	args[0] = TimestampTzGetDatum(cdp_now_value());
+	args[1] = PointerGetDatum(construct_array(places, o->nends, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute_plan(cdp_plan_generic(&plan, "UPDATE cdp.segment_history SET left_at = $1 WHERE ctid = ANY ($2)", 2, types),
+						 args, NULL, false, 0) != SPI_OK_UPDATE || SPI_processed != o->nends)
 		elog(ERROR, "could not write cdp.segment_history");
-	cdp_rows_close(rows);
+	AtEOXact_GUC(false, level);
+}
+
+/* $1 segment, $2 now, $3 version */
+static void
+write_entries(const Segment *s)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[3] = {TEXTOID, TIMESTAMPTZOID, INT4OID};
+	Datum		args[3] = {CStringGetTextDatum(s->name), TimestampTzGetDatum(cdp_now_value()), Int32GetDatum(s->version)};
+
+	if (SPI_execute_plan(cdp_plan_generic(&plan, "INSERT INTO cdp.segment_history (segment, customer_id, entered_at, version)"
+										  " SELECT $1, c.customer_id, $2, $3 FROM change c WHERE c.is_new", 3, types),
+						 args, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write cdp.segment_history");
+}
+
+/* $1 now, $2 begin of message_id, $3 to $6 properties: by reason, then by holdout */
+static void
+write_events(const Segment *s, const SegmentChange *c, int64 refresh_id, const char *reason)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[6] = {TIMESTAMPTZOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, JSONBOID};
+	Datum		args[6] = {TimestampTzGetDatum(cdp_now_value()), CStringGetTextDatum(psprintf("segment:" INT64_FORMAT ":", refresh_id)),
+		JsonbPGetDatum(properties_of(s, refresh_id, false, reason)), JsonbPGetDatum(properties_of(s, refresh_id, true, reason)),
+	JsonbPGetDatum(properties_of(s, refresh_id, false, "deleted")), JsonbPGetDatum(properties_of(s, refresh_id, true, "deleted"))};
+
+	cdp_plan_generic(&plan, "INSERT INTO cdp.event (profile_id, name, occurred_at, received_at, properties, message_id, source)"
+					 " SELECT c.customer_id, CASE WHEN c.entered THEN 'Segment Entered' ELSE 'Segment Left' END, $1, $1,"
+					 "  CASE WHEN c.gone THEN CASE WHEN c.holdout THEN $6 ELSE $5 END WHEN c.holdout THEN $4 ELSE $3 END,"
+					 "  $2 || c.customer_id::text || CASE WHEN c.entered THEN ':entered' ELSE ':left' END, 'cdp' FROM change c", 6, types);
+	if (SPI_execute_plan(plan, args, NULL, false, 0) != SPI_OK_INSERT ||
+		SPI_processed != c->entered->count + c->left->count + c->gone->count)
+		elog(ERROR, "not every change of segment \"%s\" became an event", s->name);
 }
 
 static void
-write_history(const Segment *s, const SegmentChange *c)
+write_changes(const Segment *s, const SegmentChange *c, int64 refresh_id, const char *reason)
 {
-	static SPIPlanPtr entered = NULL;
-	static SPIPlanPtr left = NULL;
-	/* also what was noted under profiles that are part of the customer by now */
-	static const char *const leave =
-		"UPDATE cdp.segment_history h SET left_at = $2 FROM (SELECT m.customer_id FROM member m"
-		"  UNION SELECT a.profile_id FROM member m JOIN cdp.profile_alias a ON a.customer_id = m.customer_id) x"
-		" WHERE h.segment = $1 AND h.customer_id = x.customer_id AND h.left_at IS NULL AND $3 IS NOT NULL";
+	static const char *const names[5] = {"customer_id", "entered", "is_new", "holdout", "gone"};
+	static const Oid types[5] = {INT8OID, BOOLOID, BOOLOID, BOOLOID, BOOLOID};
+	CdpRows    *rows = cdp_rows_open("change", 5, names, types);
+	OpenRows	open;
 
-	write_of_each(c->left, &left, leave, s->name, s->version);
-	write_of_each(c->gone, &left, leave, s->name, s->version);
-	write_of_each(c->entered, &entered,
-				  "INSERT INTO cdp.segment_history (segment, customer_id, entered_at, version) SELECT $1, customer_id, $2, $3 FROM member"
-				  " ON CONFLICT (segment, customer_id) WHERE left_at IS NULL DO NOTHING", s->name, s->version);
+	/* the row of the segment is locked: what was committed before that is seen, and nobody else writes any */
+	cdp_push_fresh_snapshot();
+	open_rows_begin(&open, s);
+	put_changes(rows, &open, s, c->gone, false, true);
+	put_changes(rows, &open, s, c->left, false, false);
+	put_changes(rows, &open, s, c->entered, true, false);
+	cdp_probe_close(open.probe);
+	cdp_probe_close(open.aliases);
+	PopActiveSnapshot();
+	cdp_rows_publish(rows);
+	if (open.nends > 0)
+		write_ends(&open);
+	if (c->entered->count > 0)
+		write_entries(s);
+	write_events(s, c, refresh_id, reason);
+	cdp_rows_close(rows);
 }
 
 static void
 write_snapshot(const Segment *s, const CdpAudience *now, int64 refresh_id)
 {
-	Oid			types[5] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT8OID, BYTEAOID};
+	static SPIPlanPtr write = NULL;
+	static SPIPlanPtr prune = NULL;
+	static const Oid types[5] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT8OID, BYTEAOID};
 	Datum		args[5] = {Int64GetDatum(refresh_id), CStringGetTextDatum(s->name), TimestampTzGetDatum(cdp_now_value()),
 	Int64GetDatum(now->count), PointerGetDatum(cdp_audience_write64(now))};
 	Datum		kept[2] = {CStringGetTextDatum(s->name), Int32GetDatum(s->snapshots_kept)};
-	Oid			kept_types[2] = {TEXTOID, INT4OID};
+	static const Oid kept_types[2] = {TEXTOID, INT4OID};
 
-	if (s->snapshots_kept > 0 &&
-		SPI_execute_with_args("INSERT INTO cdp.segment_snapshot (snapshot_id, segment, refreshed_at, member_count, members)"
-							  " VALUES ($1, $2, $3, $4, $5)", 5, types, args, NULL, false, 0) != SPI_OK_INSERT)
+	cdp_plan_generic(&write, "INSERT INTO cdp.segment_snapshot (snapshot_id, segment, refreshed_at, member_count, members)"
+					 " VALUES ($1, $2, $3, $4, $5)", 5, types);
+	if (s->snapshots_kept > 0 && SPI_execute_plan(write, args, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write a snapshot");
-	if (SPI_execute_with_args("DELETE FROM cdp.segment_snapshot WHERE segment = $1 AND snapshot_id <= (SELECT s.snapshot_id"
-							  " FROM cdp.segment_snapshot s WHERE s.segment = $1 ORDER BY s.snapshot_id DESC OFFSET $2 LIMIT 1)",
-							  2, kept_types, kept, NULL, false, 0) != SPI_OK_DELETE)
+	cdp_plan_generic(&prune, "DELETE FROM cdp.segment_snapshot WHERE segment = $1 AND snapshot_id <= (SELECT s.snapshot_id"
+					 " FROM cdp.segment_snapshot s WHERE s.segment = $1 ORDER BY s.snapshot_id DESC OFFSET $2 LIMIT 1)", 2, kept_types);
+	if (SPI_execute_plan(prune, kept, NULL, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not prune snapshots");
 }
 
 /* ------------------------------------------------------------------- apply */
 
+static bool
+is_same(const CdpAudience *a, const CdpAudience *b)
+{
+	return a != NULL && VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(b)) == 0;
+}
+
 void
 cdp_segment_compare(const Segment *s, CdpAudience *now, SegmentChange *c)
 {
-	CdpAudience *before = cdp_customers_among(s->members ? s->members : cdp_audience_empty(), &c->gone);
+	CdpAudience *before;
 
 	c->now = now;
+	/* most often; all of them are customers, so nobody is gone */
+	if (is_same(s->members, now))
+	{
+		c->entered = c->left = c->gone = cdp_audience_empty();
+		return;
+	}
+	before = cdp_customers_among(s->members ? s->members : cdp_audience_empty(), &c->gone);
 	c->entered = cdp_audience_without(now, before);
 	c->left = cdp_audience_without(before, now);
 }
@@ -239,8 +335,7 @@ bool
 cdp_segment_apply(const Segment *s, const SegmentChange *c, const char *reason, TimestampTz began)
 {
 	bool		nobody = c->entered->count + c->left->count + c->gone->count == 0;
-	bool		same = nobody && s->members != NULL && VARSIZE(s->members) == VARSIZE(c->now) &&
-		memcmp(s->members, c->now, VARSIZE(c->now)) == 0;
+	bool		same = nobody && is_same(s->members, c->now);
 	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, INT4OID, cdp_audience_type(), INT8OID, INTERVALOID};
 	Datum		args[6] = {CStringGetTextDatum(s->name), TimestampTzGetDatum(cdp_now_value()), Int32GetDatum(s->version),
 	PointerGetDatum(c->now), Int64GetDatum(c->now->count), (Datum) 0};
@@ -255,10 +350,8 @@ cdp_segment_apply(const Segment *s, const SegmentChange *c, const char *reason, 
 	{
 		int64		refresh_id = nextval_internal(cdp_relation("segment_snapshot_snapshot_id_seq"), false);
 
-		write_history(s, c);
-		write_events(s, c->gone, false, refresh_id, "deleted");
-		write_events(s, c->left, false, refresh_id, reason);
-		write_events(s, c->entered, true, refresh_id, reason);
+		if (!nobody)
+			write_changes(s, c, refresh_id, reason);
 		write_snapshot(s, c->now, refresh_id);
 	}
 	args[5] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()), TimestampTzGetDatum(began));

@@ -47,7 +47,7 @@ static const double powers[MAX_SCALE + 1] = {
 
 #define EACH_PLACE(words, i) \
 	for (int w_ = 0, i; w_ < TAG_CHUNK_WORDS; w_++) \
-		for (uint64 x_ = (words)[w_]; x_ != 0 && (i = w_ * 64 + pg_rightmost_one_pos64(x_), true); x_ &= x_ - 1)
+		for (uint64 x_ = (words)[w_]; x_ != 0 && ((i) = w_ * 64 + pg_rightmost_one_pos64(x_), true); x_ &= x_ - 1)
 
 static void
 put64(uint8 *p, uint64 v)

@@ -206,12 +206,14 @@ write_events(Change *c)
 static void
 note_entry(Change *c, int64 profile_id, const TagEntry *old, const TagEntry *new)
 {
-	const TagEntry *entry = new ? new : old;
-	const CdpTagRule *rule = check_entry(entry->name, entry->name_len, new);
+	const TagEntry *entry = new != NULL ? new : old;
+	const CdpTagRule *rule;
 	int64		change_id;
 	Datum		values[9];
 	bool		nulls[9] = {false};
 
+	Assert(entry != NULL);
+	rule = check_entry(entry->name, entry->name_len, new);
 	if (writer->quiet)
 		return;
 	change_id = nextval_internal(c->history_ids, false);

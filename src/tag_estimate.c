@@ -566,7 +566,7 @@ compare_selectivity(const Estimate *e, const TagNode *term, const TagValue *valu
 		return op == TAGQ_NE ? has - equal : equal;
 	}
 	i = find_numbers(e, term, value->type);
-	if (i < 0)
+	if (i < 0 || e->numbers.numbers == NULL)
 		return has * (op == TAGQ_EQ ? DEFAULT_EQ_SEL : op == TAGQ_NE ? 1 - DEFAULT_EQ_SEL : DEFAULT_INEQ_SEL);
 	has = e->numbers.numbers[2 * i];
 	bounds = &e->bounds.values[i * BOUNDS];
@@ -628,7 +628,7 @@ interval_selectivity(const Estimate *e, uint32 and, uint32 first)
 		if (is_bound(&nodes[c]) && same_tag(e, &nodes[c], &nodes[first]))
 			return -1;
 	}
-	has = i >= 0 ? e->numbers.numbers[2 * i] : key_frequency(e, TAG_KEY_NAME, &nodes[first], NULL, 0);
+	has = i >= 0 && e->numbers.numbers != NULL ? e->numbers.numbers[2 * i] : key_frequency(e, TAG_KEY_NAME, &nodes[first], NULL, 0);
 	for (uint32 c = first; c < nodes[and].end; c = nodes[c].end)
 	{
 		TagValue	value;

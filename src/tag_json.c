@@ -168,7 +168,7 @@ read_object(JsonbContainer *container, TagEntry *entry)
 	JsonbIteratorToken token = JsonbIteratorNext(&it, &(JsonbValue) {0}, false);
 	JsonbValue	key;
 	JsonbValue	v;
-	JsonbValue	type = {.type = jbvNull};
+	JsonbValue	said_type = {.type = jbvNull};
 
 	if (token != WJB_BEGIN_OBJECT)
 		refuse_shape("a tag is an array");
@@ -178,15 +178,15 @@ read_object(JsonbContainer *container, TagEntry *entry)
 		if (cdp_key_is(&key, "value"))
 			read_value(&v, &entry->value);
 		else if (cdp_key_is(&key, "type"))
-			type = v;
+			said_type = v;
 		else if (!cdp_key_is(&key, "valid_until"))
 			refuse_shape("a tag has a key other than value, type and valid_until");
 		else if (v.type != jbvNull &&
 				 (v.type != jbvString || !cdp_tag_parse_instant(v.val.string.val, v.val.string.len, &entry->valid_until)))
 			refuse_shape("a valid_until is not written as \"2026-12-31T08:30:00Z\"");
 	}
-	if (type.type != jbvNull)
-		apply_type(&type, &entry->value);
+	if (said_type.type != jbvNull)
+		apply_type(&said_type, &entry->value);
 }
 
 /* jsonb::tagset */

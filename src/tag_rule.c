@@ -23,6 +23,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/shortest_dec.h"
 #include "funcapi.h"
 #include "identity_step.h"
 #include "miscadmin.h"
@@ -35,6 +36,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -247,7 +249,7 @@ refuse_value(const Collector *c, const char *type)
 }
 
 static void
-read_number(Collector *c, double number, TagValue *value)
+read_number(const Collector *c, double number, TagValue *value)
 {
 	if (!isnan(number) && !isinf(number))
 		number = cdp_tag_round(number);
@@ -260,6 +262,37 @@ read_number(Collector *c, double number, TagValue *value)
 	value->number = number;
 }
 
+/* the double that is written as this real: 0.1, not 0.100000001490116 */
+static double
+widen(float4 number)
+{
+	char		digits[FLOAT_SHORTEST_DECIMAL_LEN];
+
+	float_to_shortest_decimal_buf(number, digits);
+	return strtod(digits, NULL);
+}
+
+/* a text, or what has to become one without losing a digit */
+static char *
+text_of_value(const Collector *c, Datum d, Oid base)
+{
+	TagValue	number;
+
+	switch (base)
+	{
+		case INT2OID:
+			return psprintf("%d", DatumGetInt16(d));
+		case INT4OID:
+			return psprintf("%d", DatumGetInt32(d));
+		case INT8OID:
+			return psprintf(INT64_FORMAT, DatumGetInt64(d));
+		case NUMERICOID:
+			read_number(c, DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, d)), &number);
+			return numeric_normalize(DatumGetNumeric(d));
+	}
+	return TextDatumGetCString(d);
+}
+
 /* column value of a row as what the tag holds */
 static void
 read_value(Collector *c, Datum d, Oid type, TagValue *value)
@@ -268,7 +301,8 @@ read_value(Collector *c, Datum d, Oid type, TagValue *value)
 	char	   *string;
 	int			len;
 
-	switch (base)
+	/* a number in a text is a name, such as that of a card */
+	switch (c->typed && c->type == TAG_TEXT && base != FLOAT4OID && base != FLOAT8OID && base != DATEOID ? TEXTOID : base)
 	{
 		case INT2OID:
 			read_number(c, DatumGetInt16(d), value);
@@ -280,13 +314,13 @@ read_value(Collector *c, Datum d, Oid type, TagValue *value)
 			read_number(c, (double) DatumGetInt64(d), value);
 			break;
 		case FLOAT4OID:
-			read_number(c, DatumGetFloat8(DirectFunctionCall1(ftod, d)), value);
+			read_number(c, widen(DatumGetFloat4(d)), value);
 			break;
 		case FLOAT8OID:
 			read_number(c, DatumGetFloat8(d), value);
 			break;
 		case NUMERICOID:
-			read_number(c, DatumGetFloat8(DirectFunctionCall1(numeric_float8, d)), value);
+			read_number(c, DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, d)), value);
 			break;
 		case DATEOID:
 			value->type = TAG_DATE;
@@ -295,7 +329,7 @@ read_value(Collector *c, Datum d, Oid type, TagValue *value)
 				refuse_value(c, "date of the years 1 to 9999");
 			break;
 		default:
-			string = TextDatumGetCString(d);
+			string = text_of_value(c, d, base);
 			len = strlen(string);
 			if (c->typed && c->type == TAG_NUMBER)
 			{
@@ -506,7 +540,7 @@ has_exactly(CdpProbe *p, AttrNumber column, const char *tag, const Wanted *w)
 	TagSet		set;
 	TagEntry	entry;
 	int			i;
-	bool		same;
+	bool		same = false;
 
 	if (slot == NULL || isnull)
 		return false;
@@ -514,8 +548,10 @@ has_exactly(CdpProbe *p, AttrNumber column, const char *tag, const Wanted *w)
 	cdp_tagset_open(&set, tags);
 	i = cdp_tagset_find(&set, tag, strlen(tag));
 	if (i >= 0)
+	{
 		cdp_tagset_entry(&set, i, &entry);
-	same = i >= 0 && entry.valid_until == w->valid_until && compare_values(&entry.value, &w->value) == 0;
+		same = entry.valid_until == w->valid_until && compare_values(&entry.value, &w->value) == 0;
+	}
 	if ((Pointer) tags != DatumGetPointer(d))
 		pfree(tags);
 	return same;

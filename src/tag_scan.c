@@ -692,7 +692,7 @@ cdp_tag_put_value(StringInfo out, const TagValue *value)
 		case TAG_NUMBER:
 			{
 				char		text[NUMBER_LEN];
-				int			len;
+				int			len = 0;
 				bool		right PG_USED_FOR_ASSERTS_ONLY = number_text(value->number, text, &len);
 
 				Assert(right);

@@ -67,6 +67,18 @@ end_text(TextContext *context)
 	error_context_stack = context->callback.previous;
 }
 
+List *
+cdp_user_parse(const char *text, const char *hint)
+{
+	TextContext context;
+	List	   *raw;
+
+	begin_text(&context, text, hint);
+	raw = raw_parser(text, RAW_PARSE_DEFAULT);
+	end_text(&context);
+	return raw;
+}
+
 Query *
 cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint)
 {

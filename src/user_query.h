@@ -19,6 +19,9 @@
  */
 extern Query *cdp_user_query(const char *text, const char *what, int sqlstate, const char *hint);
 
+/* the statements in the text as the grammar gives them, for who has more to say about them than that they are no query */
+extern List *cdp_user_parse(const char *text, const char *hint);
+
 /* the one expression in the text, as the grammar gives it; NULL when it is not exactly one */
 extern Node *cdp_user_expression(const char *text, const char *hint);
 

@@ -7,7 +7,7 @@
 # machine's PostgreSQL is changed.  The last line is "N passed, N failed"; the exit code is not 0 when something failed
 # or a suite ran nothing.
 #
-# CDP_MODE=plain (default; with assertions), coverage (gcov) or valgrind.  CDP_OUT=DIR (writable for everybody) gets the
+# CDP_MODE=plain (default; with assertions), coverage (gcov), valgrind or sanitize (addresses and undefined behaviour).  CDP_OUT=DIR (writable for everybody) gets the
 # result files of regress and isolation; CDP_KEEP=1 leaves the stage.
 set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -34,7 +34,10 @@ coverage)
 	CDP_CFLAGS="--coverage -O0 -DCDP_TEST_HANDLER" CDP_LDFLAGS=--coverage ;;
 valgrind)
 	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -DCDP_TEST_HANDLER -O1 -fno-omit-frame-pointer" ;;
-*)	echo "CDP_MODE is plain, coverage or valgrind" >&2; exit 2 ;;
+sanitize)
+	# the first finding ends its backend, and so fails the test that made it
+	CDP_CFLAGS="-DUSE_ASSERT_CHECKING -DCDP_TEST_HANDLER -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" CDP_LDFLAGS="-fsanitize=address,undefined" ;;
+*)	echo "CDP_MODE is plain, coverage, valgrind or sanitize" >&2; exit 2 ;;
 esac
 # a benchmark measures what a user runs: no assertions, and commits that are written as his are
 [ "$suites" != bench ] || { CDP_CFLAGS= CDP_CONF=${CDP_CONF:-"fsync = on
@@ -50,6 +53,9 @@ cluster_prefix "$CDP_STAGE" && cluster_build || exit 1
 if [ $mode = valgrind ]; then
 	. test/valgrind.sh
 	valgrind_start "$CDP_STAGE" || exit 1
+elif [ $mode = sanitize ]; then
+	. test/sanitize.sh
+	sanitize_start "$CDP_STAGE" || exit 1
 else
 	cluster_start "$CDP_STAGE" || exit 1
 fi
@@ -131,6 +137,14 @@ for suite in $suites; do
 			[ $suite = tap ] || sed -n "s/^# /$f: /p" "$log"
 			count_tap "$f"
 		done
+		# and test/fuzz/NAME.sql, each in a database of its own
+		[ $suite = tap ] || for f in $(pick test/fuzz sql); do
+			{ psql -Xqc "CREATE DATABASE fuzz_$f" && psql -Xq -d "fuzz_$f" -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION customer_cdp' &&
+				timeout "$CDP_TAP_TIMEOUT" psql -XAtq -v ON_ERROR_STOP=1 -v rounds=$((CDP_FUZZ * 5000)) -d "fuzz_$f" -f "test/fuzz/$f.sql"; } >"$log" 2>&1 ||
+				{ echo "not ok - $f stopped" >>"$log"; tail -5 "$CDP_STAGE/server.log"; }
+			sed "s/^# /$f: /; s/^\(not \)\{0,1\}ok/$f: &/" "$log"
+			count_tap "$f"
+		done
 		report $suite $ok $bad ;;
 	upgrade)
 		[ -n "$MODULES" ] && continue
@@ -178,6 +192,9 @@ coverage)
 valgrind)
 	cluster_stop "$CDP_STAGE"
 	valgrind_report "$CDP_STAGE" || failed=$((failed + 1)) ;;
+sanitize)
+	cluster_stop "$CDP_STAGE"
+	sanitize_report "$CDP_STAGE" || failed=$((failed + 1)) ;;
 esac
 [ $failed = 0 ] || printf '\n%s' "$summary"
 echo "$passed passed, $failed failed"

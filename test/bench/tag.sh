@@ -4,9 +4,9 @@
 # small questions are means over several hundred calls in one statement, those of the baselines medians.
 #	Q1 t20 & t30 & t50   Q2 (t30 | t50) & !t20   Q3 t195 & (t10 | t20) & !t50 & t15   Q4 (t12 | t20) & t10
 #	Q5 t30 & spend > 1000   Q6 Q2 for one customer   Q7 45 overlaps
-# PARTS narrows to some of: count dirty write.  BASELINES=0 leaves the tables of comparison out.
+# PARTS narrows to some of: count dirty write memory.  BASELINES=0 leaves the tables of comparison out.
 set -euo pipefail
-n=$((${SCALE:-2} * 1000000)) parts=${PARTS:-count dirty write} baselines=${BASELINES:-1}
+n=$((${SCALE:-2} * 1000000)) parts=${PARTS:-count dirty write memory} baselines=${BASELINES:-1}
 q() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 has() { case " $parts " in *" $1 "*) ;; *) false;; esac; }
 say() { printf '%s\n' "$*"; }
@@ -150,4 +150,47 @@ if has write; then
 	if [ "$baselines" != 0 ]; then
 		q -c '\timing on' -c "UPDATE ints SET tags = tags + 999 WHERE id % 10 = 3" | sed 's/^Time: /UPDATE of int[] with its GIN, 10 %: /'
 	fi
+fi
+
+# The most private memory (RssAnon) of a session while it runs SQL, above what it holds when it has connected, caches of the
+# catalog included; looked at every few milliseconds.  Shared buffers are not in it.
+anon() { local k v; while read -r k v _; do [ "$k" != RssAnon: ] || echo "$v"; done <"/proc/$1/status"; }
+peak() {	# WHAT, LIMIT in MB or -, SQL
+	local pid base now most=0 line part temp
+	coproc session { psql -XAtq -v ON_ERROR_STOP=1 2>&1; }
+	echo "SET jit = off; SET max_parallel_workers_per_gather = 0; SELECT pg_stat_reset(); SELECT pg_backend_pid();" >&"${session[1]}"
+	read -r line <&"${session[0]}"; read -r pid <&"${session[0]}"
+	base=$(anon "$pid")
+	echo "\\o /dev/null" >&"${session[1]}"; echo "$3;" >&"${session[1]}"
+	printf '%s\n' '\o' "SELECT 'ended';" >&"${session[1]}"
+	# what has come of a line when the time is over is not there to be read again
+	line= part=
+	until read -r -t 0.003 part <&"${session[0]}"; do
+		line=$line$part now=$(anon "$pid"); [ "${now:-0}" -le "$most" ] || most=$now
+	done
+	line=$line$part
+	[ "$line" = ended ] || { say "$1: $line"; return 1; }
+	echo "SELECT pg_stat_force_next_flush(); SELECT round(sum(temp_bytes) / 1048576.0, 1) FROM pg_stat_database WHERE datname = current_database();" >&"${session[1]}"
+	read -r line <&"${session[0]}"; read -r temp <&"${session[0]}"
+	echo '\q' >&"${session[1]}"; wait "$session_PID" || true
+	most=$((most - base))
+	say "$1: $((most / 1024)).$((most % 1024 * 10 / 1024)) MB of memory (limit $2), $temp MB on disk"
+	[ "$2" = - ] || [ "$most" -le $(($2 * 1024)) ]
+}
+if has memory; then
+	all="count(cdp.count_customers('t20 & t30 & t50', at)), count(cdp.count_customers('(t30 | t50) & !t20', at)), count(cdp.count_customers('t195 & (t10 | t20) & !t50 & t15', at)), count(cdp.count_customers('t30 & spend > 1000', at)), count(cdp.count_customers('score > 0.5 & visits < 20 | !(spend <= 100)', at))"
+	peak 'counts, 300 times five' 16 "SELECT $all FROM (SELECT now() + g * interval '1 microsecond' AS at FROM generate_series(1, 300) g) s"
+	peak '45 overlaps, 50 times' 16 "SELECT cdp.overlap_customers('{t11,t12,t13,t14,t15,t16,t17,t18,t19}') FROM generate_series(1, 50)"
+	peak 'count as of a moment before the horizon' 16 "SELECT cdp.count_customers('(t30 | t50) & !t20', '2000-01-01Z')"
+	peak 'find_customers of everyone' 32 "SET work_mem = '4MB'; SELECT count(x) FROM cdp.find_customers('*') x"
+	peak 'find_customers of everyone, in the list of columns' 32 "SET work_mem = '4MB'; SELECT count(x) FROM (SELECT cdp.find_customers('*') x OFFSET 0) y"
+	peak 'find_customers of a third' 32 "SET work_mem = '4MB'; SELECT count(x) FROM cdp.find_customers('t3 | spend > 2000') x"
+	peak 'audience_of a third' - "SELECT cdp.audience_of('t3 | spend > 2000')"
+	peak 'UPDATE of 20,000 customers' - "UPDATE cdp.profile_tag SET tags = tags OPERATOR(cdp.+) 'recent' WHERE profile_id % ($n / 20000) = 1"
+	peak 'counts with these not merged, 20 times five' 16 "SELECT $all FROM (SELECT now() + g * interval '1 microsecond' AS at FROM generate_series(1, 20) g) s"
+	peak 'merge of these' 256 'CALL cdp.merge_tags()'
+	peak 'UPDATE of a tenth of the customers' - "UPDATE cdp.profile_tag SET tags = tags OPERATOR(cdp.+) 'score=0.25' WHERE profile_id % 10 = 4"
+	peak 'merge of these' 256 'CALL cdp.merge_tags()'
+	q -c "SELECT cdp._set_horizon('infinity')" >/dev/null
+	peak 'merge of everything, from the rows' 256 'CALL cdp.merge_tags()'
 fi

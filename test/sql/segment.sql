@@ -35,9 +35,10 @@ SELECT cdp.drop_segment('selected');
 -- what is refused, before anything is stored
 SELECT d, shop.state(format('SELECT cdp.define_segment(%L, %L)', 'x', d)) FROM unnest(ARRAY[
 	'SELECT 1::bigint AS customer_id; SELECT 2', 'SELECT FROM WHERE', 'SELECT 1::bigint AS customer_id LIMIT',
-	'WITH d AS (DELETE FROM shop.fans RETURNING *) SELECT customer_id FROM d', 'WITH x AS (SELECT 1) DELETE FROM shop.fans',
+	'WITH d AS (DELETE FROM shop.fans RETURNING *) SELECT customer_id FROM d', 'SELECT customer_id FROM (WITH d AS (DELETE FROM shop.fans RETURNING *) SELECT * FROM d) f',
+	'WITH a AS (WITH b AS (UPDATE shop.fans SET customer_id = 1 RETURNING *) SELECT * FROM b) SELECT customer_id FROM a', 'WITH x AS (SELECT 1) DELETE FROM shop.fans',
 	'SELECT customer_id INTO shop.other FROM shop.fans', ' update shop.fans SET customer_id = 1', 'INSERT INTO shop.fans VALUES (1)', 'CREATE TABLE x()',
-	'SELECT customer_id FROM shop.fans FOR UPDATE', 'SELECT customer_id FROM (SELECT * FROM shop.fans FOR SHARE) f',
+	'LOCK TABLE shop.fans', 'SELECT customer_id FROM shop.fans FOR UPDATE', 'SELECT customer_id FROM (SELECT * FROM shop.fans FOR SHARE) f',
 	'SELECT customer_id AS id FROM shop.fans', 'VALUES (1::bigint)', 'SELECT FROM shop.fans', 'SELECT customer_id, 1 AS value FROM shop.fans',
 	'SELECT 1 AS customer_id', 'SELECT customer_id::text FROM shop.fans', 'SELECT $1 AS customer_id', 'SELECT customer_id FROM shop.nothing',
 	'SELECT nothing AS customer_id FROM shop.fans', 'SELECT cdp.segment_members(''nix'') AS customer_id', 'segment(nix)',
@@ -47,6 +48,9 @@ SELECT d, shop.state(format('SELECT cdp.define_segment(%L, %L)', 'x', d)) FROM u
 SELECT count(*) FROM cdp.segment WHERE name = 'x';
 SELECT count(*) FROM cdp.segment_definition WHERE segment = 'x';
 SELECT cdp.define_segment('x', 'SELECT customer_id FROM shop.nothing');
+-- a position counts in the definition
+SELECT cdp.define_segment('x', 'SELECT customer_id FROM shop.fans WHERE customer_id = ''7');
+SELECT cdp.define_segment('x', 'SELECT customer_id FROM shop.fans WHERE AND');
 SELECT cdp.define_segment('x', 'SELECT m AS customer_id FROM shop.fans, cdp.segment_members(customer_id::text) m');
 SELECT cdp.define_segment('x', 'SELECT customer_id::int FROM shop.fans');
 CREATE TEMP TABLE mine (customer_id bigint);
@@ -82,6 +86,10 @@ CALL cdp.refresh_segments();
 SELECT count(*), count(*) FILTER (WHERE to_jsonb(s) - 'refreshed_at' = b.s) AS same, min(refreshed_at) FROM cdp.segment s JOIN shop.before b USING (name);
 SELECT count(*) FROM cdp.event WHERE name LIKE 'Segment%';
 SELECT count(*) FROM cdp.segment_snapshot;
+
+-- ids of its events written in advance by who may write events do not stop a refresh
+SELECT cdp.track_many((SELECT jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', 'm1'), 'name', 'X', 'source', 'cdp',
+	'message_id', format('segment:%s:%s:%s', r, c, d))) FROM generate_series(1, 50) r, generate_series(1, 10) c, unnest('{entered,left}'::text[]) d));
 
 -- who enters and who leaves
 SELECT cdp.add_tag(7, 'vip'), cdp.remove_tag(2, 'vip');

@@ -26,6 +26,9 @@ my $events = q{SELECT md5(string_agg(concat_ws(',', profile_id, name, properties
 	WHERE name IN ('Lifecycle Stage Changed', 'Value Tier Changed', 'Churn Risk Raised')};
 cmp_ok($node->safe_psql('calm', q{SELECT count(*) FROM cdp.event WHERE name = 'Lifecycle Stage Changed'}), '>', 10, 'stages changed');
 
+# slow enough to be caught in the middle
+$node->safe_psql('rough', q{CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.03); RETURN NEW; END $$;
+	CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON cdp.customer_value FOR EACH ROW EXECUTE FUNCTION public.slow()});
 my $killed = 0;
 for my $round (0 .. 3) {
 	my $out = '';
@@ -60,6 +63,7 @@ for my $round (0 .. 3) {
 	is($node->safe_psql('rough', q{SELECT count(*) - count(DISTINCT message_id) FROM cdp.event WHERE source = 'cdp' AND message_id LIKE 'value:%'}), '0', '… no event twice');
 }
 cmp_ok($killed, '>', 1, 'sessions died in the middle');
+$node->safe_psql('rough', 'DROP FUNCTION public.slow() CASCADE');
 $node->safe_psql('rough', "$now CALL cdp.score_customers()");
 is($node->safe_psql('rough', $rows), $node->safe_psql('calm', $rows), 'rows are those of a run without a crash');
 is($node->safe_psql('rough', $log), $node->safe_psql('calm', $log), 'stages too');

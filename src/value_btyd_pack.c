@@ -16,8 +16,11 @@
  * dated, sorted by customer and day, and handed out customer by customer.
  *
  * Beyond SPILL_AT the parts go to temporary files, part by part, so that the
- * number of rows is limited by the disk and one part's size alone.  What one
- * part needs while it is sorted is 40 bytes per row of it.
+ * number of rows is limited by the disk alone.
+ *
+ * Whoever has no customer number is, in some shops, one customer with half
+ * of the orders.  So a part is not unpacked as a whole when it is large:
+ * after FOLD_AT rows those of one customer and day become two at most.
  *
  * SQL: none.  Tests: test/sql/value_btyd.sql, test/pgtap/value_btyd.sql.
  */
@@ -36,8 +39,10 @@
 /* with assertions little, so that every test comes by */
 #ifdef USE_ASSERT_CHECKING
 #define SPILL_AT		(64 * 1024)
+#define FOLD_AT			16
 #else
 #define SPILL_AT		((Size) 1024 * 1024 * 1024)
+#define FOLD_AT			(1024 * 1024)
 #endif
 
 #define FLAG_PURCHASE	0x01
@@ -63,8 +68,8 @@ typedef struct Part
 	Chunk	   *first;
 	Chunk	   *last;
 	uint64		nrows;
-	BufFile    *file;
-	uint64		in_file;		/* bytes */
+	BufFile    *file;			/* chunks, each behind the number of its bytes */
+	uint32		in_file;		/* how many chunks */
 } Part;
 
 /* a row as it is sorted; what belongs to it stands at place */
@@ -88,8 +93,15 @@ struct BtydPack
 	BtydRule	rule;
 	Size		in_memory;		/* bytes of chunks */
 	Size		spill_at;
-	BtydDay    *days;			/* of the customer at hand */
-	Size		room;			/* for days */
+	/* one part, unpacked */
+	BtydCalendar *calendar;
+	SortRow    *sort;
+	Row		   *rows;
+	uint32		n;
+	uint32		room;
+	/* one customer */
+	BtydDay    *days;
+	uint32		days_room;
 	Part		parts[PARTS];
 };
 
@@ -167,8 +179,9 @@ spill(BtydPack *pack)
 		}
 		for (Chunk *c = part->first; c; c = c->next)
 		{
+			BufFileWrite(part->file, &c->used, sizeof(c->used));
 			BufFileWrite(part->file, c->bytes, c->used);
-			part->in_file += c->used;
+			part->in_file++;
 		}
 		part->first = part->last = NULL;
 		part->at = part->end = NULL;
@@ -303,121 +316,190 @@ compare_rows(const SortRow *a, const SortRow *b)
 #define ST_DEFINE
 #include "lib/sort_template.h"
 
-/* Rows of bytes, appended to what is unpacked already. */
+/* All rows of one customer and day. */
+typedef struct DayOfRows
+{
+	int128		net;
+	bool		purchase;
+	TimestampTz first;			/* of purchases */
+	TimestampTz last;
+} DayOfRows;
+
+/* Adds up the day that begins at place i of the sorted rows; answers where the next one begins. */
 static uint32
-unpack_bytes(const uint8 *p, const uint8 *end, BtydCalendar *calendar, SortRow *sort, Row *rows, uint32 n)
+next_day(const BtydPack *pack, uint32 i, DayOfRows *day)
+{
+	const SortRow *sort = pack->sort;
+	uint32		begin = i;
+
+	*day = (DayOfRows) {.first = DT_NOEND,.last = DT_NOBEGIN};
+	for (; i < pack->n && sort[i].day == sort[begin].day && sort[i].customer_id == sort[begin].customer_id; i++)
+	{
+		const Row  *row = &pack->rows[sort[i].place >> 1];
+
+		day->net = cdp_btyd_add(day->net, row->units);
+		if (!(sort[i].place & 1))
+			continue;
+		day->purchase = true;
+		day->first = Min(day->first, row->at);
+		day->last = Max(day->last, row->at);
+	}
+	return i;
+}
+
+/*
+ * Makes room: rows of one customer and day become one that has the money
+ * and, when purchases have more than one time, a second one for the last.
+ */
+static void
+fold_rows(BtydPack *pack)
+{
+	Row		   *rows = MemoryContextAllocHuge(pack->context, pack->n * sizeof(Row));
+	uint32		kept = 0;
+
+	btyd_sort_rows(pack->sort, pack->n);
+	for (uint32 i = 0, next; i < pack->n; i = next)
+	{
+		SortRow		key = pack->sort[i];
+		TimestampTz at = pack->rows[key.place >> 1].at;
+		DayOfRows	day;
+
+		/* what is written never passes what is still to be read */
+		next = next_day(pack, i, &day);
+		rows[kept] = (Row) {.at = day.purchase ? day.first : at,.units = day.net};
+		key.place = kept << 1 | day.purchase;
+		pack->sort[kept++] = key;
+		if (day.first < day.last)
+		{
+			rows[kept] = (Row) {.at = day.last};
+			key.place = kept << 1 | 1;
+			pack->sort[kept++] = key;
+		}
+	}
+	memcpy(pack->rows, rows, kept * sizeof(Row));
+	pfree(rows);
+	pack->n = kept;
+	if (kept > pack->room / 2)
+	{
+		if (pack->room > PG_INT32_MAX / 2)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("too many purchases for one call"),
+					 errhint("Give a query for a range of customers at a time.")));
+		pack->room *= 2;
+		pack->sort = repalloc_huge(pack->sort, pack->room * sizeof(SortRow));
+		pack->rows = repalloc_huge(pack->rows, pack->room * sizeof(Row));
+	}
+}
+
+/* Rows of bytes, appended to what is unpacked already. */
+static void
+unpack_bytes(BtydPack *pack, const uint8 *p, const uint8 *end)
 {
 	while (p < end)
 	{
+		uint32		n = pack->n;
 		bool		purchase;
 
-		p = unpack_row(p, &sort[n].customer_id, &purchase, &rows[n]);
-		sort[n].day = cdp_btyd_day(calendar, rows[n].at);
-		sort[n].place = n << 1 | purchase;
-		n++;
+		if (unlikely(n == pack->room))
+		{
+			fold_rows(pack);
+			n = pack->n;
+		}
+		p = unpack_row(p, &pack->sort[n].customer_id, &purchase, &pack->rows[n]);
+		pack->sort[n].day = cdp_btyd_day(pack->calendar, pack->rows[n].at);
+		pack->sort[n].place = n << 1 | purchase;
+		pack->n++;
 	}
-	return n;
 }
 
-/* One customer: his rows by days, then whoever wants him. */
 static void
-hand_out(BtydPack *pack, const SortRow *sort, uint32 n, const Row *rows, BtydCustomer customer, void *arg)
+unpack_file(BtydPack *pack, Part *part)
 {
+	uint8		bytes[LAST_CHUNK];
+
+	if (BufFileSeek(part->file, 0, 0, SEEK_SET) != 0)
+		elog(ERROR, "temporary file cannot be rewound");
+	for (uint32 i = 0; i < part->in_file; i++)
+	{
+		uint32		used;
+
+		CHECK_FOR_INTERRUPTS();
+		if (BufFileRead(part->file, &used, sizeof(used)) != sizeof(used) ||
+			used > sizeof(bytes) || BufFileRead(part->file, bytes, used) != used)
+			elog(ERROR, "temporary file ends early");
+		unpack_bytes(pack, bytes, bytes + used);
+	}
+	BufFileClose(part->file);
+}
+
+/* The customer whose rows begin at place i: his days, then whoever wants him; answers where the next one's begin. */
+static uint32
+hand_out(BtydPack *pack, uint32 i, BtydCustomer customer, void *arg)
+{
+	int64		customer_id = pack->sort[i].customer_id;
 	TimestampTz first_at = DT_NOEND;
 	TimestampTz last_at = DT_NOBEGIN;
 	uint32		ndays = 0;
 
-	for (uint32 i = 0; i < n;)
+	while (i < pack->n && pack->sort[i].customer_id == customer_id)
 	{
+		DayOfRows	day;
 		BtydDay    *d;
-		TimestampTz first = DT_NOEND;
-		TimestampTz last = DT_NOBEGIN;
 
-		if (ndays == pack->room)
+		if (ndays == pack->days_room)
 		{
-			pack->room *= 2;
-			pack->days = repalloc_huge(pack->days, pack->room * sizeof(BtydDay));
+			pack->days_room *= 2;
+			pack->days = repalloc_huge(pack->days, pack->days_room * sizeof(BtydDay));
 		}
 		d = &pack->days[ndays++];
-		d->day = sort[i].day;
-		d->net = 0;
-		d->purchase = 0;
-		for (; i < n && sort[i].day == d->day; i++)
-		{
-			const Row  *row = &rows[sort[i].place >> 1];
-
-			d->net = cdp_btyd_add(d->net, row->units);
-			if (!(sort[i].place & 1))
-				continue;
-			d->purchase = 1;
-			first = Min(first, row->at);
-			last = Max(last, row->at);
-		}
+		d->day = pack->sort[i].day;
+		i = next_day(pack, i, &day);
+		d->net = day.net;
+		d->purchase = day.purchase;
 		if (btyd_counts(d, pack->rule))
 		{
-			first_at = Min(first_at, first);
-			last_at = Max(last_at, last);
+			first_at = Min(first_at, day.first);
+			last_at = Max(last_at, day.last);
 		}
 	}
 	if (last_at != DT_NOBEGIN)
-		customer(sort[0].customer_id, pack->days, ndays, first_at, last_at, arg);
+		customer(customer_id, pack->days, ndays, first_at, last_at, arg);
+	return i;
 }
 
 /* Calls back for every customer with a day of purchase, and frees everything. */
 void
 cdp_btyd_pack_finish(BtydPack *pack, BtydCalendar *calendar, BtydCustomer customer, void *arg)
 {
-	uint64		most = 0;
-	SortRow    *sort;
-	Row		   *rows;
-
+	pack->calendar = calendar;
+	pack->room = 16;
 	for (int i = 0; i < PARTS; i++)
-		most = Max(most, pack->parts[i].nrows);
-	if (most > PG_INT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many purchases for one call"),
-				 errhint("Give a query for a range of customers at a time.")));
-	sort = MemoryContextAllocHuge(pack->context, most * sizeof(SortRow) + 1);
-	rows = MemoryContextAllocHuge(pack->context, most * sizeof(Row) + 1);
-	pack->room = 64;
-	pack->days = MemoryContextAlloc(pack->context, pack->room * sizeof(BtydDay));
+		pack->room = Max(pack->room, Min(pack->parts[i].nrows, FOLD_AT));
+	pack->sort = MemoryContextAllocHuge(pack->context, pack->room * sizeof(SortRow));
+	pack->rows = MemoryContextAllocHuge(pack->context, pack->room * sizeof(Row));
+	pack->days_room = 64;
+	pack->days = MemoryContextAlloc(pack->context, pack->days_room * sizeof(BtydDay));
 	for (int i = 0; i < PARTS; i++)
 	{
 		Part	   *part = &pack->parts[i];
-		uint32		n = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		if (part->nrows == 0)
-			continue;
+		pack->n = 0;
 		if (part->file)
-		{
-			uint8	   *bytes = MemoryContextAllocHuge(pack->context, part->in_file);
-
-			if (BufFileSeek(part->file, 0, 0, SEEK_SET) != 0)
-				elog(ERROR, "temporary file cannot be rewound");
-			if (BufFileRead(part->file, bytes, part->in_file) != part->in_file)
-				elog(ERROR, "temporary file ends early");
-			BufFileClose(part->file);
-			n = unpack_bytes(bytes, bytes + part->in_file, calendar, sort, rows, n);
-			pfree(bytes);
-		}
+			unpack_file(pack, part);
 		if (part->last)
 			part->last->used = part->at - part->last->bytes;
 		for (Chunk *c = part->first, *next; c; c = next)
 		{
+			CHECK_FOR_INTERRUPTS();
 			next = c->next;
-			n = unpack_bytes(c->bytes, c->bytes + c->used, calendar, sort, rows, n);
+			unpack_bytes(pack, c->bytes, c->bytes + c->used);
 			pfree(c);
 		}
-		Assert(n == part->nrows);
-		btyd_sort_rows(sort, n);
-		for (uint32 from = 0, to; from < n; from = to)
-		{
-			for (to = from + 1; to < n && sort[to].customer_id == sort[from].customer_id; to++)
-				;
-			hand_out(pack, sort + from, to - from, rows, customer, arg);
-		}
+		btyd_sort_rows(pack->sort, pack->n);
+		for (uint32 k = 0; k < pack->n;)
+			k = hand_out(pack, k, customer, arg);
 	}
 	MemoryContextDelete(pack->context);
 }

@@ -60,7 +60,7 @@ BEGIN
 		op := (ARRAY['=', '!=', '<', '<=', '>', '>='])[1 + floor(random() * 6)::int];
 		r := 3000000000000 + 1 + floor(random() * 17000)::int;
 		IF c = 'day' THEN
-			SELECT (day + (ARRAY[0, 0, 1, -1, 3000, -3000])[1 + floor(random() * 6)::int])::text INTO x FROM v WHERE id = r;
+			SELECT coalesce((day + (ARRAY[0, 0, 1, -1, 3000, -3000])[1 + floor(random() * 6)::int])::text, '2020-02-29') INTO x FROM v WHERE id = r;
 		ELSE
 			EXECUTE format('SELECT coalesce(to_char(%I::numeric * $1 + $2, ''FM9999999999999990.999999999999999''), ''5'') FROM v WHERE id = $3', c) INTO x
 				USING (ARRAY[1, 1, 1, 1.001, -1])[1 + floor(random() * 5)::int], (ARRAY[0, 0, 0, 0.005, 1e14])[1 + floor(random() * 5)::int], r;

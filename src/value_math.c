@@ -192,7 +192,7 @@ beta_fraction(double a, double b, double x)
 			c = tiny;
 		step = d * c;
 		h *= step;
-		if (fabs(step - 1.0) < 1e-16)
+		if (fabs(step - 1.0) < 4e-16)
 			break;
 	}
 	return h;

@@ -257,10 +257,9 @@ static const double few_w[4] = {0.3626837833783620, 0.3137066458778873, 0.222381
  *
  *		[e^(-dt) E(t)] + d * integral of e^(-dt) E(t) dt
  *
- * in panels of w = ln(1 + t/h) like those of value_predict_pareto.c, but of 8
- * nodes: the next singularity of E is pi away from a panel of half width
- * 0.75, so the error of a panel falls like 8.2^-16, and it counts discount
- * times.  until may be infinite: what lies beyond 50 e-foldings is nothing.
+ * in panels of w = ln(1 + t/h) like those of value_predict_pareto.c.  Where
+ * the discount is a small part, a year at 10 %, 8 nodes give the same digits
+ * as 16.  until may be infinite: what lies beyond 50 e-foldings is nothing.
  */
 double
 cdp_outlook_discounted(const Outlook *o, double from, double until, double discount)
@@ -271,6 +270,10 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 	double		end;
 	double		panels;
 	double		half;
+	bool		few = discount * horizon < 0.25;
+	const double *node_x = few ? few_x : cdp_legendre_x;
+	const double *node_w = few ? few_w : cdp_legendre_w;
+	int			nodes = few ? lengthof(few_x) : CDP_LEGENDRE_HALF;
 	double		sum = 0;
 	double		ends;
 
@@ -289,13 +292,13 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 		double		centre = start + (2.0 * i + 1.0) * half;
 
 		CHECK_FOR_INTERRUPTS();
-		for (int g = 0; g < 2 * lengthof(few_x); g++)
+		for (int g = 0; g < 2 * nodes; g++)
 		{
 			int			node = g / 2;
-			double		w = centre + (g % 2 ? -half : half) * few_x[node];
+			double		w = centre + (g % 2 ? -half : half) * node_x[node];
 			double		t = h * expm1(w);
 
-			sum += few_w[node] * exp(w - discount * t) * cdp_outlook_purchases(o, t);
+			sum += node_w[node] * exp(w - discount * t) * cdp_outlook_purchases(o, t);
 		}
 	}
 	return ends + discount * sum * half * h;

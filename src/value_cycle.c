@@ -123,6 +123,8 @@ evaluate(const CycleData *data, CyclePoint *p)
 		double		l = log(a);
 		double		v = 1 / a;
 
+		if ((i & 0xffff) == 0)
+			CHECK_FOR_INTERRUPTS();
 		log_sum += l;
 		n_log_sum += n * l;
 		inv += v;
@@ -295,6 +297,7 @@ compare_customers(const void *a, const void *b)
 	const CycleCustomer *x = a,
 			   *y = b;
 
+	CHECK_FOR_INTERRUPTS();
 	if (x->n != y->n)
 		return x->n < y->n ? -1 : 1;
 	if (x->sum != y->sum)

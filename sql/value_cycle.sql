@@ -1,5 +1,5 @@
 -- value_cycle: when customers buy again.
--- C: src/value_cycle.c  Page: doc/value_cycle.md  Tests: test/sql/value_cycle.sql, test/pgtap/value_cycle.sql
+-- C: src/value_cycle.c, src/value_cycle_fit.c  Page: doc/value_cycle.md  Tests: test/sql/value_cycle.sql, test/pgtap/value_cycle.sql
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._fit_cycle(gaps float8[], sums float8[], logs float8[], OUT k float8, OUT r float8, OUT alpha float8,

@@ -380,7 +380,7 @@ cdp_rfm_summary_get(Datum value)
 	{
 		flat = PG_DETOAST_DATUM_PACKED(value);
 		s = cdp_rfm_summary_new(CurrentMemoryContext);
-		cdp_rfm_load(s, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), ERRCODE_DATA_CORRUPTED);
+		cdp_rfm_load(s, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), ERRCODE_INVALID_BINARY_REPRESENTATION);
 	}
 	cdp_rfm_settle(s);
 	return s;
@@ -407,7 +407,7 @@ state_to_change(FunctionCallInfo fcinfo)
 		{
 			struct varlena *flat = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0));
 
-			cdp_rfm_load(s, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), ERRCODE_DATA_CORRUPTED);
+			cdp_rfm_load(s, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), ERRCODE_INVALID_BINARY_REPRESENTATION);
 		}
 	}
 	if (unlikely(s->flat != NULL))
@@ -605,7 +605,7 @@ cdp_rfm_all_combine(PG_FUNCTION_ARGS)
 	{
 		struct varlena *flat = PG_DETOAST_DATUM_PACKED(b);
 
-		cdp_rfm_load(a, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), ERRCODE_DATA_CORRUPTED);
+		cdp_rfm_load(a, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), ERRCODE_INVALID_BINARY_REPRESENTATION);
 	}
 	PG_RETURN_DATUM(EOHPGetRWDatum(&a->hdr));
 }

@@ -17,7 +17,7 @@
  *		purchases
  *		as_of - last_at			when there are purchases
  *		last_at - first_at		when there are purchases
- *		gross, refunded			in 10^-8
+ *		gross, refunded			in 10^-8; 0 where it is a rest
  *		rests					as numeric sends them
  *
  * The state before the first row has no bytes at all.  Text is () for that
@@ -135,16 +135,17 @@ write_entries(Writer *w, const RfmSummary *s)
 			put(w, (uint64) s->as_of - (uint64) e->last_at);
 			put(w, (uint64) e->last_at - (uint64) e->first_at);
 		}
-		put(w, e->gross);
-		put(w, e->refunded);
-		if (e->rests)
-		{
-			const RfmRest *rest = cdp_rfm_rest_of(s, (uint32) order[i].place);
+		put(w, e->rests & RFM_GROSS_REST ? 0 : e->gross);
+		put(w, e->rests & RFM_REFUNDED_REST ? 0 : e->refunded);
+		/* where there is a rest it holds all: what overflowed when depends on the order of the rows */
+		for (uint16 part = RFM_GROSS_REST; part <= RFM_REFUNDED_REST; part++)
+			if (e->rests & part)
+			{
+				Numeric		money = cdp_rfm_money(s, (uint32) order[i].place, part);
 
-			for (int part = 0; part < 2; part++)
-				if (rest->money[part])
-					put_numeric(w, rest->money[part]);
-		}
+				put_numeric(w, money);
+				pfree(money);
+			}
 	}
 	pfree(order);
 }

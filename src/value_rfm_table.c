@@ -10,8 +10,9 @@
  *
  * Its one row, the state of all customers, is caught as it leaves the plan,
  * and turned into rows in one pass over it: nothing is kept twice, and the
- * tuplestore that is filled is the one that the caller's plan reads.  Names
- * of groups and scores are made once and shared by all rows.
+ * tuplestore that is filled is the one that the caller's plan reads.  (A row
+ * per call would go into the same tuplestore, as a composite value before.)
+ * Names of groups and scores are made once and shared by all rows.
  *
  * The orders are read with the rights of the owner of the tables, like any
  * verb does; a caller's query with his own, in a transaction that is

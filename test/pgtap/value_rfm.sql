@@ -112,6 +112,8 @@ SELECT set_eq($$SELECT measure, score, from_value, to_value, customers FROM cdp.
 -- order, parallel, split: the state is the same to the byte, with every kind of money
 UPDATE value_rfm_p SET amount = 1e17 WHERE shuffle < 0.01;
 UPDATE value_rfm_p SET amount = amount + 1e-11 WHERE shuffle BETWEEN 0.01 AND 0.02;
+-- four of them are more than 64 bits of 10^-8
+UPDATE value_rfm_p SET amount = sign(amount) * 3e10 WHERE customer_id BETWEEN 1 AND 50 AND amount <> 0;
 CREATE TEMP TABLE state AS SELECT cdp._rfm_all(customer_id, at, amount, :as_of) AS s FROM value_rfm_p;
 SELECT is((SELECT cdp._rfm_all(customer_id, at, amount, :as_of)::text FROM (SELECT * FROM value_rfm_p ORDER BY shuffle OFFSET 0) x), (SELECT s::text FROM state), 'the order of the rows does not matter');
 SELECT is((SELECT cdp._rfm_all(customer_id, at, amount, :as_of)::text FROM (SELECT * FROM value_rfm_p ORDER BY shuffle DESC OFFSET 0) x), (SELECT s::text FROM state), '... another order');

@@ -324,7 +324,7 @@ is_value_type(Oid type)
 static void
 check_column(const CdpDefinition *d, int n, const char *name, Oid type)
 {
-	if (n >= d->columns)
+	if (n >= d->columns || n >= lengthof(column_names))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("%s has more than %d column%s", d->what, d->columns, d->columns == 1 ? "" : "s"),

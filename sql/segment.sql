@@ -1,6 +1,6 @@
 -- segment: a condition with a name; its members, who entered and who left.
 -- C: src/segment.c, segment_definition.c, segment_dependency.c, segment_refresh.c, segment_read.c, segment_customer.c
--- Page: doc/segment.md  Tests: test/sql/segment.sql, test/specs/segment_*.spec, test/t/031_segment_kill_refresh.pl
+-- Page: doc/segment.md  Tests: test/sql/segment.sql, test/specs/segment_*.spec, test/t/03*_segment_*.pl
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp.define_segment(name text, definition text, description text DEFAULT NULL, refresh_every interval DEFAULT '15 minutes',

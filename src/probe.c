@@ -31,14 +31,8 @@ struct CdpProbe
 	int			nkeys;
 };
 
-CdpProbe *
-cdp_probe_open(const char *table, const char *index)
-{
-	return cdp_probe_open_range(table, index, -1);
-}
-
-CdpProbe *
-cdp_probe_open_range(const char *table, const char *index, int nkeys)
+static CdpProbe *
+open_probe(const char *table, const char *index, int nkeys, LOCKMODE mode)
 {
 	CdpProbe   *p = palloc(sizeof(CdpProbe));
 	Oid			relid = cdp_relation(table);
@@ -48,7 +42,7 @@ cdp_probe_open_range(const char *table, const char *index, int nkeys)
 	/* their owner may have put anything there */
 	if (found)
 	{
-		p->table = relation_open(relid, AccessShareLock);
+		p->table = relation_open(relid, mode);
 		p->index = relation_open(indexid, AccessShareLock);
 		found = p->table->rd_rel->relkind == RELKIND_RELATION &&
 			p->index->rd_rel->relkind == RELKIND_INDEX && p->index->rd_index->indrelid == relid;
@@ -63,6 +57,24 @@ cdp_probe_open_range(const char *table, const char *index, int nkeys)
 	p->slot = table_slot_create(p->table, NULL);
 	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
 	return p;
+}
+
+CdpProbe *
+cdp_probe_open(const char *table, const char *index)
+{
+	return open_probe(table, index, -1, AccessShareLock);
+}
+
+CdpProbe *
+cdp_probe_open_range(const char *table, const char *index, int nkeys)
+{
+	return open_probe(table, index, nkeys, AccessShareLock);
+}
+
+CdpProbe *
+cdp_probe_open_to_lock(const char *table, const char *index)
+{
+	return open_probe(table, index, -1, RowShareLock);
 }
 
 int
@@ -105,6 +117,38 @@ TupleTableSlot *
 cdp_probe_next(CdpProbe *p)
 {
 	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+}
+
+/*
+ * As an executor with FOR NO KEY UPDATE does it: a row that others have
+ * changed is waited for, and then it is the newest version that counts.
+ */
+TupleTableSlot *
+cdp_probe_lock(CdpProbe *p)
+{
+	ItemPointerData tid = p->slot->tts_tid;
+	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	/* the lock puts its own version there, or leaves it half made */
+	ExecClearTuple(p->slot);
+	result = table_tuple_lock(p->table, &tid, p->scan->xs_snapshot, p->slot, GetCurrentCommandId(true),
+							  LockTupleNoKeyExclusive, LockWaitBlock, flags, &failure);
+	if (result == TM_Ok)
+		return p->slot;
+	ExecClearTuple(p->slot);
+	if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errhint("Retry the transaction.")));
+	/* SelfModified: by a command that our snapshot does not see */
+	if (result != TM_Deleted && result != TM_SelfModified)
+		elog(ERROR, "could not lock a row of cdp.%s: %d", RelationGetRelationName(p->table), (int) result);
+	return NULL;
 }
 
 TupleTableSlot *

@@ -20,9 +20,11 @@
 #include "catalog/pg_type.h"
 #include "identity_step.h"
 #include "miscadmin.h"
+#include "probe.h"
 #include "rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -102,7 +104,7 @@ SPIPlanPtr
 cdp_tag_plan(CdpTagPlan *slot, const char *sql, int nargs, const Oid *types)
 {
 	Oid			tagset = cdp_tagset_type();
-	Oid			filled[8];
+	Oid			filled[16];
 
 	Assert(nargs <= lengthof(filled));
 	if (slot->plan != NULL && slot->tagset != tagset)
@@ -368,15 +370,47 @@ find_customer(const Batch *b, int64 id)
 	return found - b->customers;
 }
 
+/* the row of one customer, locked: by its index, without a statement */
+static void
+read_row(int64 customer_id, Row *row)
+{
+	CdpProbe   *probe;
+
+	cdp_push_fresh_snapshot();
+	probe = cdp_probe_open_to_lock("profile_tag", "profile_tag_pkey");
+	if (cdp_probe_int8(probe, customer_id) != NULL)
+	{
+		TupleTableSlot *slot = cdp_probe_lock(probe);
+		bool		isnull;
+
+		/* somebody may have deleted it, or made it another profile's */
+		if (slot != NULL && DatumGetInt64(slot_getattr(slot, cdp_probe_column(probe, "profile_id"), &isnull)) == customer_id)
+		{
+			Datum		tags = slot_getattr(slot, cdp_probe_column(probe, "tags"), &isnull);
+
+			row->exists = true;
+			row->tags = isnull ? NULL : PG_DETOAST_DATUM_COPY(tags);
+		}
+	}
+	cdp_probe_close(probe);
+	PopActiveSnapshot();
+}
+
 /* the rows of the batch's customers, locked */
 static Row *
 read_rows(Batch *b)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[1] = {INT8ARRAYOID};
-	Datum		arg = cdp_id_array(b->customers, b->ncustomers);
+	Datum		arg;
 	Row		   *rows = palloc0(sizeof(Row) * b->ncustomers);
 
+	if (b->ncustomers == 1)
+	{
+		read_row(b->customers[0], rows);
+		return rows;
+	}
+	arg = cdp_id_array(b->customers, b->ncustomers);
 	if (SPI_execute_plan(cdp_plan(&plan, "SELECT profile_id, tags FROM cdp.profile_tag WHERE profile_id = ANY ($1)"
 								  " ORDER BY profile_id FOR NO KEY UPDATE", 1, types),
 						 &arg, NULL, false, 0) != SPI_OK_SELECT)
@@ -460,7 +494,7 @@ write_rows(const Batch *b, const Row *rows, bool existing, const CdpTagWriter *w
 static int64
 apply_batch(TagItem *items, int n, const char *source)
 {
-	CdpTagWriter writer = {.source = source, .locked = true};
+	CdpTagWriter writer = {.source = source, .locked = true, .customers = true};
 	Batch		b = {items, n, palloc(sizeof(int64) * Max(n, 1)), 0};
 	Row		   *rows;
 	int64		changed = 0;

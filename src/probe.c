@@ -29,7 +29,14 @@ struct CdpProbe
 	TupleTableSlot *slot;
 	IndexFetchTableData *fetch; /* of cdp_probe_tuple(), made when it is first called */
 	int			nkeys;
+	/* cdp_probe_ascend() */
+	bool		begun;
+	bool		ended;
+	int64		at;				/* key of the entry the scan stands on */
 };
+
+/* so many entries of an index are passed in the time of a descent from its root */
+#define NEAR_ENTRIES	32
 
 static CdpProbe *
 open_probe(const char *table, const char *index, int nkeys, LOCKMODE mode)
@@ -53,6 +60,7 @@ open_probe(const char *table, const char *index, int nkeys, LOCKMODE mode)
 				 errmsg("table cdp.%s or its index cdp.%s is missing", table, index),
 				 errhint("CALL cdp.migrate(); repairs what is missing.")));
 	p->fetch = NULL;
+	p->begun = false;
 	p->nkeys = nkeys < 0 ? IndexRelationGetNumberOfKeyAttributes(p->index) : nkeys;
 	p->slot = table_slot_create(p->table, NULL);
 	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
@@ -225,6 +233,49 @@ TupleDesc
 cdp_probe_entry_desc(CdpProbe *p)
 {
 	return RelationGetDescr(p->index);
+}
+
+CdpProbe *
+cdp_probe_open_ascending(const char *table, const char *index)
+{
+	return cdp_probe_open_entries(table, index, 1);
+}
+
+static void
+step(CdpProbe *p)
+{
+	bool		isnull;
+
+	p->ended = index_getnext_tid(p->scan, ForwardScanDirection) == NULL;
+	if (!p->ended)
+		p->at = DatumGetInt64(index_getattr(p->scan->xs_itup, 1, RelationGetDescr(p->index), &isnull));
+}
+
+TupleTableSlot *
+cdp_probe_ascend(CdpProbe *p, int64 key)
+{
+	int			steps = 0;
+
+	if (p->begun && p->ended)
+		return NULL;
+	for (;; steps++)
+	{
+		if (!p->begun || steps == NEAR_ENTRIES)
+		{
+			ScanKeyData keys[1];
+
+			ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(key));
+			index_rescan(p->scan, keys, 1, NULL, 0);
+			p->begun = true;
+			step(p);
+		}
+		if (p->ended || p->at > key)
+			return NULL;
+		/* a key has an entry for each version of its row */
+		if (p->at == key && index_fetch_heap(p->scan, p->slot))
+			return p->slot;
+		step(p);
+	}
 }
 
 /*

@@ -53,6 +53,13 @@ extern IndexTuple cdp_probe_entry(CdpProbe *probe, ItemPointer tid);
 extern TupleDesc cdp_probe_entry_desc(CdpProbe *probe);
 extern TupleTableSlot *cdp_probe_tuple(CdpProbe *probe, ItemPointer tid);
 
+/*
+ * Rows of numbers that ascend from call to call: from one to the next along the index where it is near.  The row is
+ * there until the next call.
+ */
+extern CdpProbe *cdp_probe_open_ascending(const char *table, const char *index);
+extern TupleTableSlot *cdp_probe_ascend(CdpProbe *probe, int64 key);
+
 /* a snapshot that sees what this transaction has written up to now; pop it */
 extern void cdp_push_fresh_snapshot(void);
 

@@ -22,6 +22,8 @@
 #include "utils/json.h"
 #include "utils/memutils.h"
 
+PG_FUNCTION_INFO_V1(cdp_is_tag_change);
+
 #define EVENTS_AT_ONCE	1000
 
 /* one table that is written */
@@ -334,4 +336,27 @@ cdp_tag_notes_end(CdpTagNotes *c)
 	write_notes(&c->counted);
 	if (c->event_context != NULL)
 		MemoryContextDelete(c->event_context);
+}
+
+static bool
+is_one_of(const text *t, const char *const *words, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strlen(words[i]) == VARSIZE_ANY_EXHDR(t) && memcmp(words[i], VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* cdp._is_tag_change(change, value_type) */
+Datum
+cdp_is_tag_change(PG_FUNCTION_ARGS)
+{
+	static const char *const changes[] = {"added", "changed", "removed", "expired"};
+	static const char *const types[] = {"none", "number", "date", "text"};
+
+	if (PG_ARGISNULL(0) || !is_one_of(PG_GETARG_TEXT_PP(0), changes, lengthof(changes)))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(PG_ARGISNULL(1) || is_one_of(PG_GETARG_TEXT_PP(1), types, lengthof(types)));
 }

@@ -3,6 +3,7 @@
 #
 #   add_tag with history and index, 1 and 2 clients    >= 0.5 x UPDATE of the int[] row
 #   2 clients on one tag                               >= 0.9 x 2 clients on different tags
+#   the same by processor time of the backends, which says more on a machine that others use as well
 #   median WAL per call, after the images of a checkpoint: a figure
 #   plain UPDATE of a value for 10 % of the customers: figures
 # FASTUPDATE="on off" measures both settings of our index.
@@ -39,18 +40,32 @@ one same <<X
 \set k random(1, 1000000000)
 SELECT cdp.add_tag(:i, 'one', :k::text);
 X
-tps() { PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -T "$secs" -c "$2" -j "$2" -f "$tmp/$1.sql" "$PGDATABASE" 2>/dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'; }
+# calls per second, and microseconds of processor time of the backends per call
+tps() {
+	PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -T "$secs" -c "$2" -j "$2" -f "$tmp/$1.sql" "$PGDATABASE" > "$tmp/out" 2>/dev/null &
+	sleep 0.5
+	pids=$(q -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench'")
+	while cat $(printf '/proc/%s/schedstat ' $pids) > "$tmp/now" 2>/dev/null; do mv "$tmp/now" "$tmp/cpu"; sleep 0.05; done
+	wait
+	calls=$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$tmp/out")
+	awk -v calls="$calls" '{cpu += $1} END {print cpu / 1000 / calls}' "$tmp/cpu" >> "$tmp/$1.$2.cpu"
+	sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$tmp/out" >> "$tmp/$1.$2.tps"
+}
 median() { sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
 row() { awk -v n="$1" -v a="$2" -v b="$3" -v want="$4" 'BEGIN {r = a / b; printf "%-52s %10.0f %10.0f calls/s  ratio %.2f  (at least %s) %s\n", n, a, b, r, want, (r >= want ? "ok" : "MISSED")}'; }
 for setting in ${FASTUPDATE:-as_is}; do
 	[ "$setting" = as_is ] || { q -c "ALTER INDEX cdp.profile_tag_tags SET (fastupdate = $setting)"; echo "fastupdate = $setting"; }
 	q -c CHECKPOINT
-	rm -f "$tmp"/*.tps
-	for c in 1 2; do for f in plain ours same; do tps $f $c > /dev/null; done; done
-	for r in $(seq "$rounds"); do for c in 1 2; do for f in plain ours same; do tps $f $c >> "$tmp/$f.$c.tps"; done; done; done
+	for c in 1 2; do for f in plain ours same; do tps $f $c; done; done
+	rm -f "$tmp"/*.tps "$tmp"/*.cpu
+	for r in $(seq "$rounds"); do for c in 1 2; do for f in plain ours same; do tps $f $c; done; done; done
 	row "add_tag, 1 client" "$(median < "$tmp/ours.1.tps")" "$(median < "$tmp/plain.1.tps")" 0.5
 	row "add_tag, 2 clients" "$(median < "$tmp/ours.2.tps")" "$(median < "$tmp/plain.2.tps")" 0.5
 	row "2 clients on one tag, against different tags" "$(median < "$tmp/same.2.tps")" "$(median < "$tmp/ours.2.tps")" 0.9
+	for c in 1 2; do
+		awk -v c="$c" -v p="$(median < "$tmp/plain.$c.cpu")" -v o="$(median < "$tmp/ours.$c.cpu")" -v s="$(median < "$tmp/same.$c.cpu")" \
+			'BEGIN {printf "processor time per call, clients: %d   UPDATE %.0f us, add_tag %.0f us, ratio %.2f; on one tag %.0f us, ratio %.2f\n", c, p, o, p / o, s, o / s}'
+	done
 	for i in $(seq 51); do
 		q <<X
 SELECT pg_current_wal_insert_lsn() AS a \gset

@@ -34,11 +34,8 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/resowner.h"
-<<<<<<< HEAD
-#include "value_score.h"
-=======
 #include "utils/snapmgr.h"
->>>>>>> main
+#include "value_score.h"
 
 PG_FUNCTION_INFO_V1(cdp_guard_alias);
 PG_FUNCTION_INFO_V1(cdp_customers_changed_sql);

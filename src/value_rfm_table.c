@@ -380,7 +380,7 @@ run(FunctionCallInfo fcinfo, bool rows)
 {
 	RfmOptions	o;
 	Catcher		c = {.pub = {.receiveSlot = catch_summary,.rStartup = catch_startup,.rShutdown = catch_nothing,
-			.rDestroy = catch_nothing,.mydest = DestNone},.o = &o};
+			.rDestroy = catch_nothing,.mydest = DestTransientRel},.o = &o};
 	TimestampTz as_of = PG_ARGISNULL(0) ? cdp_now_value() : PG_GETARG_TIMESTAMPTZ(0);
 	bool		convert = !PG_ARGISNULL(13);
 	Datum		currency = convert ? PG_GETARG_DATUM(13) : (Datum) 0;

@@ -59,8 +59,11 @@ cdp_log_gamma(double x)
 		return NAN;
 	if (isinf(x))
 		return x;
-	for (; x < STIRLING_FROM; x += 1.0)
+	while (x < STIRLING_FROM)
+	{
 		product *= x;
+		x += 1.0;
+	}
 	return (x - 0.5) * log(x) - x + 0.5 * CDP_LN_2PI + stirling_rest(x) - (product == 1.0 ? 0.0 : log(product));
 }
 
@@ -74,8 +77,11 @@ cdp_digamma(double x)
 
 	if (!(x > 0))
 		return NAN;
-	for (; x < STIRLING_FROM; x += 1.0)
+	while (x < STIRLING_FROM)
+	{
 		shifted += 1.0 / x;
+		x += 1.0;
+	}
 	z = 1.0 / x;
 	zz = z * z;
 	return log(x) - 0.5 * z - shifted -
@@ -93,8 +99,11 @@ cdp_trigamma(double x)
 
 	if (!(x > 0))
 		return NAN;
-	for (; x < STIRLING_FROM; x += 1.0)
+	while (x < STIRLING_FROM)
+	{
 		shifted += 1.0 / (x * x);
+		x += 1.0;
+	}
 	z = 1.0 / x;
 	zz = z * z;
 	return shifted + z * (1.0 + z * 0.5 +
@@ -382,11 +391,11 @@ cdp_value_math(PG_FUNCTION_ARGS)
 	else if (strcmp(name, "jacobi") == 0 && n == 4 && v[0] > 0 && v[1] > 0 && v[0] < 1e12 && v[1] < 1e12 &&
 			 v[2] >= 1 && v[2] <= CDP_JACOBI_MAX)
 	{
-		double		p[CDP_JACOBI_MAX];
-		double		log_w[CDP_JACOBI_MAX];
+		double		p[CDP_JACOBI_MAX] = {0};
+		double		log_w[CDP_JACOBI_MAX] = {0};
 
 		if (!cdp_jacobi_nodes(v[0], v[1], (int) v[2], p, log_w))
-			result = NAN;
+			PG_RETURN_FLOAT8(NAN);
 		for (int i = 0; i < (int) v[2]; i++)
 			result += exp(log_w[i]) * pow(p[i], v[3]);
 	}

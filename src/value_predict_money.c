@@ -177,7 +177,7 @@ cdp_clv_schedule(PG_FUNCTION_ARGS)
 	{
 		MemoryContext old;
 		TupleDesc	desc;
-		ClvArgs		args;
+		ClvArgs		args = {0};
 		double		amount = NAN;
 
 		funcctx = SRF_FIRSTCALL_INIT();

@@ -173,6 +173,7 @@ cdp_outlook_next(const Outlook *o, double probability)
 	double		f2;
 	double		f3;
 	double		at = 0.5;
+	double		step;
 
 	if (o->alive <= probability)
 		return NAN;
@@ -187,7 +188,8 @@ cdp_outlook_next(const Outlook *o, double probability)
 	f2 = cdp_outlook_p_purchase(o, exp(x2)) - probability;
 	x1 = x2;
 	f1 = f2;
-	for (double step = 0.5; f1 < 0; step *= 2)
+	step = 0.5;
+	for (; f1 < 0; step *= 2)
 	{
 		if (x1 >= log(MAX_TIME))
 			return NAN;
@@ -196,7 +198,8 @@ cdp_outlook_next(const Outlook *o, double probability)
 		x1 = Min(x1 + step, log(MAX_TIME));
 		f1 = cdp_outlook_p_purchase(o, exp(x1)) - probability;
 	}
-	for (double step = 0.5; f2 >= 0; step *= 2)
+	step = 0.5;
+	for (; f2 >= 0; step *= 2)
 	{
 		x1 = x2;
 		f1 = f2;
@@ -205,8 +208,6 @@ cdp_outlook_next(const Outlook *o, double probability)
 			return 0;
 		f2 = cdp_outlook_p_purchase(o, exp(x2)) - probability;
 	}
-	x3 = x2;
-	f3 = f2;
 	for (int i = 0; i < 100; i++)
 	{
 		double		x = x1 + at * (x2 - x1);
@@ -263,7 +264,7 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 	double		h;
 	double		start;
 	double		end;
-	double		panels;
+	int			panels;
 	double		half;
 	double		sum = 0;
 	double		ends;
@@ -276,9 +277,9 @@ cdp_outlook_discounted(const Outlook *o, double from, double until, double disco
 	h = 1.0 / ((1.0 + o->shape) / o->rate + discount + (o->kind == MODEL_PARETONBD ? o->leave_a / o->leave_b : 0));
 	start = Min(log1p(from / h), LOG_MAX);
 	end = Min(log1p(horizon / h), LOG_MAX);
-	panels = ceil((end - start) / 1.5);
+	panels = Max(1, (int) ceil((end - start) / 1.5));
 	half = 0.5 * (end - start) / panels;
-	for (double i = 0; i < panels; i += 1)
+	for (int i = 0; i < panels; i++)
 	{
 		double		centre = start + (2.0 * i + 1.0) * half;
 

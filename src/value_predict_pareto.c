@@ -25,11 +25,11 @@ cdp_pareto_integral(double until, double m, double a, double n, double c)
 {
 	double		h = 1.0 / (m / a + n / c);
 	double		end = Min(log1p(until / h), 700.0);	/* e^700 is within float8 */
-	double		panels = Max(1.0, ceil(end));
+	int			panels = Max(1, (int) ceil(end));
 	double		half = 0.5 * end / panels;
 	double		sum = 0;
 
-	for (double i = 0; i < panels; i += 1)
+	for (int i = 0; i < panels; i++)
 	{
 		double		centre = (2.0 * i + 1.0) * half;
 		double		panel = 0;
@@ -141,7 +141,7 @@ integrate_peak(const PeakShape *s, double end)
 				break;
 		}
 	}
-	return top + log(sum);
+	return sum > 0 ? top + log(sum) : top;
 }
 
 /*

@@ -62,7 +62,7 @@ sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive
 		exp(cdp_log_rising(shape, start) - cdp_log_gamma(start + 1.0) + start * log(z) + log_first);
 	*purchases = 0;
 	*alive = 0;
-	for (; n < start + 1e6; n += 1)
+	while (n < start + 1e6)
 	{
 		if (n >= start)
 		{
@@ -86,6 +86,7 @@ sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive
 			before += 1.0;
 			total += 1.0;
 		}
+		n += 1;
 	}
 }
 

@@ -269,9 +269,13 @@ choose_level(const Tables *t, double m, int64 nrows)
 	int			level = 0;
 	int64		cost = (int64) (t->ngrid - 1) * NODES;
 
-	for (; fall > FALL_MAX; fall /= 2, cost *= 2)
+	while (fall > FALL_MAX)
+	{
 		if (++level == LEVELS)
 			return -1;
+		fall /= 2;
+		cost *= 2;
+	}
 	return cost > NODES_MAX || cost > nrows * ROW_COST ? -1 : level;
 }
 

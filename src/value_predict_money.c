@@ -224,9 +224,9 @@ cdp_clv_schedule(PG_FUNCTION_ARGS)
 		bool		nulls[4] = {false, false, false, false};
 
 		values[0] = Int32GetDatum((int32) funcctx->call_cntr + 1);
-		values[1] = Float8GetDatum(purchases - state->before);
-		values[2] = Float8GetDatum((purchases - state->before) * state->money);
-		values[3] = Float8GetDatum(state->money * cdp_outlook_discounted(&state->o, from, until, state->discount));
+		values[1] = cdp_prediction(purchases - state->before);
+		values[2] = cdp_prediction((purchases - state->before) * state->money);
+		values[3] = cdp_prediction(state->money * cdp_outlook_discounted(&state->o, from, until, state->discount));
 		state->before = purchases;
 		SRF_RETURN_NEXT(funcctx, HeapTupleGetDatum(heap_form_tuple(funcctx->tuple_desc, values, nulls)));
 	}

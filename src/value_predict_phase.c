@@ -33,6 +33,15 @@
 #define SUM_TERMS_K		20000.0 /* k > 1: the other way is dear */
 #define JACOBI_STEEP	500.0	/* R t/A that 96 nodes can follow */
 #define JACOBI_NEAR		150.0	/* t/A: the pole at p = -A/t must not come too near */
+#define FEW_STAY		0.2		/* 1-p below which purchases are few, */
+#define FEW_PURCHASES	26		/* as 0.2^26 < 10^-18 */
+
+/* A complex root of 1. */
+typedef struct Root
+{
+	double		re;
+	double		im;
+} Root;
 
 /*
  * Both sums over n at once, for j arrivals behind: purchases, and the chance
@@ -100,9 +109,13 @@ terms_needed(const Outlook *o, double t)
 	return mean + 12.0 * sqrt(mean * (1.0 + t / o->rate)) + 40.0 / log1p(o->rate / t);
 }
 
-/* k > 1: expected purchases of one who leaves with p (q = 1 - p), j arrivals behind him. */
+/*
+ * k > 1: expected purchases of one who leaves with p (q = 1 - p) and has j
+ * arrivals behind him.  first[m] is the chance of more than m purchases of
+ * one who stays; turn[] are the k-th roots of 1.
+ */
 static double
-purchases_given_p(const Outlook *o, int j, double t, double p, double q)
+purchases_given_p(const Outlook *o, int j, double t, double p, double q, const double *first, const Root *turn)
 {
 	double		shape = o->shape + j;
 	double		tau = t / o->rate;
@@ -111,128 +124,133 @@ purchases_given_p(const Outlook *o, int j, double t, double p, double q)
 	double		sum = 0;
 
 	/* he who nearly always leaves: his first purchases one by one; roots would cancel */
-	if (q < 0.2)
+	if (q < FEW_STAY)
 	{
 		double		outlived = 1;
 
-		for (int m = 1; outlived > 1e-18; m++)
+		for (int m = 0; m < FEW_PURCHASES; m++)
 		{
-			sum += outlived * exp(cdp_log_beta_inc(m * o->k - j, shape, t / (o->rate + t), o->rate / (o->rate + t)));
+			sum += outlived * first[m];
 			outlived *= q;
 		}
 		return sum;
 	}
 	log_c = (p < 0.5 ? log1p(-p) : log(q)) / o->k;
 	c = exp(log_c);
-	for (int l = 0; l < o->k; l++)
+	sum = -expm1(log_c) * tau * shape < 1e-12 ? shape * tau : expm1(-shape * log1p(-expm1(log_c) * tau)) / expm1(log_c);
+	for (int l = 1; l < o->k; l++)
 	{
-		double		angle = 2.0 * M_PI * l / o->k;
-		double		re = l == 0 ? -expm1(log_c) : 1.0 - c * cos(angle);
-		double		im = -c * sin(angle);
+		const Root *power = &turn[(int64) l * (j + 1) % o->k];
+		double		re = 1.0 - c * turn[l].re;
+		double		im = -c * turn[l].im;
+		double		size = exp(-shape * log(hypot(1.0 + re * tau, im * tau)));
+		double		angle = -shape * atan2(im * tau, 1.0 + re * tau);
+		double		num_re = 1.0 - size * cos(angle);
+		double		num_im = -size * sin(angle);
+		double		norm = re * re + im * im;
 
-		if (l == 0)
-			sum += re * tau * shape < 1e-12 ? shape * tau : -expm1(-shape * log1p(re * tau)) / re;
-		else
-		{
-			double		size = exp(-shape * log(hypot(1.0 + re * tau, im * tau)));
-			double		turn = -shape * atan2(im * tau, 1.0 + re * tau);
-			double		num_re = 1.0 - size * cos(turn);
-			double		num_im = -size * sin(turn);
-			double		norm = re * re + im * im;
-			double		quot_re = (num_re * re + num_im * im) / norm;
-			double		quot_im = (num_im * re - num_re * im) / norm;
-
-			sum += quot_re * cos((j + 1) * angle) - quot_im * sin((j + 1) * angle);
-		}
+		sum += ((num_re * re + num_im * im) * power->re - (num_im * re - num_re * im) * power->im) / norm;
 	}
 	return sum * exp(log_c * (j + 1 - o->k)) / o->k;
+}
+
+/* k > 1: both answers by quadrature over p. */
+static void
+integrate_arrivals(const Outlook *o, double t, double *purchases, double *alive)
+{
+	const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, true);
+	Root		turn[MODEL_MAX_K];
+
+	for (int l = 0; l < o->k; l++)
+	{
+		turn[l].re = cos(2.0 * M_PI * l / o->k);
+		turn[l].im = sin(2.0 * M_PI * l / o->k);
+	}
+	for (int j = 0; j < o->k; j++)
+	{
+		double		first[FEW_PURCHASES];
+
+		if (o->phase[j] <= 0)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		for (int m = 0; m < FEW_PURCHASES; m++)
+			first[m] = exp(cdp_log_beta_inc((m + 1.0) * o->k - j, o->shape + j, t / (o->rate + t), o->rate / (o->rate + t)));
+		for (int i = 0; i < nodes->n; i++)
+		{
+			double		made = purchases_given_p(o, j, t, nodes->p[i], nodes->q[i], first, turn);
+
+			*purchases += nodes->weight[i] * o->phase[j] * made;
+			/* every purchase costs p of him */
+			*alive += nodes->weight[i] * o->phase[j] * Max(0.0, 1.0 - nodes->p[i] * made);
+		}
+	}
+}
+
+/* k = 1: the same, with 96 nodes where they follow. */
+static void
+integrate_purchases(const Outlook *o, double t, double *purchases, double *alive)
+{
+	double		tau = t / o->rate;
+	const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, o->shape * tau > JACOBI_STEEP || tau > JACOBI_NEAR);
+
+	for (int i = 0; i < nodes->n; i++)
+	{
+		double		p = nodes->p[i];
+		double		fall = -o->shape * log1p(p * tau);
+
+		*purchases += nodes->weight[i] * (p * tau * Max(o->shape, 1.0) < 1e-17 ? o->shape * tau : -expm1(fall) / p);
+		*alive += nodes->weight[i] * exp(fall);
+	}
+}
+
+/* Of a customer who is alive: expected purchases in t, and the chance that he is alive then. */
+static void
+look_ahead(const Outlook *o, double t, double *purchases, double *alive)
+{
+	*purchases = *alive = 0;
+	CHECK_FOR_INTERRUPTS();
+	if (terms_needed(o, t) <= (o->k == 1 ? SUM_TERMS : SUM_TERMS_K))
+	{
+		for (int j = 0; j < o->k; j++)
+		{
+			double		made;
+			double		stays;
+
+			if (o->phase[j] <= 0)
+				continue;
+			sum_arrivals(o, j, t, &made, &stays);
+			*purchases += o->phase[j] * made;
+			*alive += o->phase[j] * stays;
+		}
+	}
+	else if (o->k == 1)
+		integrate_purchases(o, t, purchases, alive);
+	else
+		integrate_arrivals(o, t, purchases, alive);
 }
 
 /* Expected purchases in t of a customer who is alive. */
 double
 cdp_bg_purchases(const Outlook *o, double t)
 {
-	double		tau = t / o->rate;
-	double		sum = 0;
+	double		purchases;
+	double		alive;
 
 	if (t <= 0)
 		return 0;
-	CHECK_FOR_INTERRUPTS();
-	if (terms_needed(o, t) <= (o->k == 1 ? SUM_TERMS : SUM_TERMS_K))
-	{
-		for (int j = 0; j < o->k; j++)
-		{
-			double		purchases;
-			double		alive;
-
-			if (o->phase[j] <= 0)
-				continue;
-			sum_arrivals(o, j, t, &purchases, &alive);
-			sum += o->phase[j] * purchases;
-		}
-	}
-	else
-	{
-		bool		fine = o->k > 1 || o->shape * tau > JACOBI_STEEP || tau > JACOBI_NEAR;
-		const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, fine);
-
-		for (int i = 0; i < nodes->n; i++)
-		{
-			double		p = nodes->p[i];
-
-			if (o->k == 1)
-				sum += nodes->weight[i] *
-					(p * tau * Max(o->shape, 1.0) < 1e-17 ? o->shape * tau : -expm1(-o->shape * log1p(p * tau)) / p);
-			else
-				for (int j = 0; j < o->k; j++)
-					if (o->phase[j] > 0)
-						sum += nodes->weight[i] * o->phase[j] * purchases_given_p(o, j, t, p, nodes->q[i]);
-		}
-	}
-	return sum;
+	look_ahead(o, t, &purchases, &alive);
+	return purchases;
 }
 
 /* Probability that a customer who is alive is so t later. */
 double
 cdp_bg_alive(const Outlook *o, double t)
 {
-	double		tau = t / o->rate;
-	double		sum = 0;
+	double		purchases;
+	double		alive;
 
 	if (t <= 0)
 		return 1;
-	CHECK_FOR_INTERRUPTS();
-	if (terms_needed(o, t) <= (o->k == 1 ? SUM_TERMS : SUM_TERMS_K))
-	{
-		for (int j = 0; j < o->k; j++)
-		{
-			double		purchases;
-			double		alive;
-
-			if (o->phase[j] <= 0)
-				continue;
-			sum_arrivals(o, j, t, &purchases, &alive);
-			sum += o->phase[j] * alive;
-		}
-	}
-	else
-	{
-		bool		fine = o->k > 1 || o->shape * tau > JACOBI_STEEP || tau > JACOBI_NEAR;
-		const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, fine);
-
-		for (int i = 0; i < nodes->n; i++)
-		{
-			double		p = nodes->p[i];
-
-			if (o->k == 1)
-				sum += nodes->weight[i] * exp(-o->shape * log1p(p * tau));
-			else
-				/* every purchase costs p of him */
-				for (int j = 0; j < o->k; j++)
-					if (o->phase[j] > 0)
-						sum += nodes->weight[i] * o->phase[j] *
-							Max(0.0, 1.0 - p * purchases_given_p(o, j, t, p, nodes->q[i]));
-		}
-	}
-	return Min(sum, 1.0);
+	look_ahead(o, t, &purchases, &alive);
+	return Min(alive, 1.0);
 }

@@ -1,6 +1,16 @@
 -- 0.1.0 to 0.2.0: what one step needs beside the modules' own sections, see sql/assemble.sh.
 
 -- @drop
+-- rfm_table answers more columns and is a member now; what users built on it is theirs to drop and make again
+DROP VIEW IF EXISTS cdp.rfm_group_summary;
+DROP FUNCTION IF EXISTS cdp.rfm_table(timestamptz, text, text, int, interval[], numeric[], numeric[], text, interval, numeric, numeric, text, text, text, text);
+DROP FUNCTION IF EXISTS cdp._rfm_sales(cdp._rfm_options);
+DROP FUNCTION cdp._rfm_query(text, cdp._rfm_options);
+DROP FUNCTION cdp._rfm_sql(text, boolean, boolean, cdp._rfm_options);
+DROP FUNCTION cdp._rfm_check(cdp._rfm_options);
+DROP FUNCTION cdp._rfm_check_cuts(text, anyarray, int);
+DROP FUNCTION cdp._rfm_one_currency(text, text);
+DROP TYPE cdp._rfm_options;
 
 -- @type
 CREATE TYPE cdp.rfm_summary;

@@ -1,10 +1,20 @@
 -- 0.1.0 to 0.2.0: what one step needs beside the modules' own sections, see sql/assemble.sh.
 
 -- @drop
--- rfm_table answers more columns and is a member now; what users built on it is theirs to drop and make again
-DROP VIEW IF EXISTS cdp.rfm_group_summary;
-DROP FUNCTION IF EXISTS cdp.rfm_table(timestamptz, text, text, int, interval[], numeric[], numeric[], text, interval, numeric, numeric, text, text, text, text);
-DROP FUNCTION IF EXISTS cdp._rfm_sales(cdp._rfm_options);
+-- cdp.rfm_table has one more column; it was made by cdp.migrate() and is now a member
+DO $drop$
+DECLARE
+	users text;
+BEGIN
+	DROP VIEW IF EXISTS cdp.rfm_group_summary;
+	DROP FUNCTION IF EXISTS cdp.rfm_table(timestamptz, text, text, int, interval[], numeric[], numeric[], text, interval, numeric, numeric, text, text, text, text);
+	DROP FUNCTION IF EXISTS cdp._rfm_sales(cdp._rfm_options);
+EXCEPTION WHEN dependent_objects_still_exist THEN
+	GET STACKED DIAGNOSTICS users = PG_EXCEPTION_DETAIL;
+	RAISE EXCEPTION 'objects of yours use cdp.rfm_table or cdp.rfm_group_summary, which have to be made anew'
+		USING ERRCODE = 'dependent_objects_still_exist', DETAIL = users,
+		      HINT = 'Note their definitions (pg_get_viewdef, pg_get_functiondef), drop them, update, and create them again.';
+END $drop$;
 DROP FUNCTION cdp._rfm_query(text, cdp._rfm_options);
 DROP FUNCTION cdp._rfm_sql(text, boolean, boolean, cdp._rfm_options);
 DROP FUNCTION cdp._rfm_check(cdp._rfm_options);

@@ -182,7 +182,7 @@ beta_fraction(double a, double b, double x)
 
 	d = 1.0 / (fabs(d) < tiny ? tiny : d);
 	h = d;
-	for (int m = 1; m <= 100000; m++)
+	for (int m = 1; m <= 20000; m++)
 	{
 		double		even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
 		double		odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
@@ -201,7 +201,12 @@ beta_fraction(double a, double b, double x)
 			c = tiny;
 		step = d * c;
 		h *= step;
+<<<<<<< HEAD
 		if (fabs(step - 1.0) < 4e-16)
+=======
+		/* to the last bit but one; or NaN */
+		if (!(fabs(step - 1.0) > 3e-16))
+>>>>>>> predict
 			break;
 	}
 	return h;

@@ -21,21 +21,21 @@ FROM (SELECT n, CASE WHEN random() < 0.3 THEN 0 ELSE ceil(12 * random() ^ 2) END
 -- who leaves after a purchase; first = 1: after the first one, too (MBG); k arrivals make a purchase
 CREATE FUNCTION pg_temp.leaves_by_chance(first int, k int, r float8, alpha float8, a float8, b float8, x float8, t_x float8, t float8, h float8, OUT alive float8, OUT purchases float8) LANGUAGE sql AS $$
 	WITH l AS MATERIALIZED (
-		SELECT exp(u) AS lam, exp(greatest(-600, (r + k * x) * u - exp(u) * (alpha + t))) AS stays, exp(greatest(-600, (r + k * x) * u - exp(u) * (alpha + t_x))) AS gone
+		SELECT exp(u) AS lam, exp(greatest(-250, (r + k * x) * u - exp(u) * (alpha + t))) AS stays, exp(greatest(-250, (r + k * x) * u - exp(u) * (alpha + t_x))) AS gone
 		FROM (SELECT lo + step * i AS u FROM (SELECT ln((r + k * x) / (alpha + t)) - 18 / (r + k * x) - 4, ln((r + k * x + 12 * sqrt(r + k * x) + 40) / (alpha + t_x)), least(0.4, 0.5 / sqrt(r + k * x))) v(lo, hi, step),
 			generate_series(0, ((hi - lo) / step)::int) i) g),
 	p AS MATERIALIZED (
-		SELECT 1 / (1 + exp(-u)) AS p, exp(-a * ln(1 + exp(-u)) - (b + x + first) * ln(1 + exp(u))) AS stays,
-			CASE WHEN x + first = 0 THEN 0 ELSE exp(-(a + 1) * ln(1 + exp(-u)) - (b + x + first - 1) * ln(1 + exp(u))) END AS gone
+		SELECT 1 / (1 + exp(-u)) AS p, exp(greatest(-250, -a * ln(1 + exp(-u)) - (b + x + first) * ln(1 + exp(u)))) AS stays,
+			CASE WHEN x + first = 0 THEN 0 ELSE exp(greatest(-250, -(a + 1) * ln(1 + exp(-u)) - (b + x + first - 1) * ln(1 + exp(u)))) END AS gone
 		FROM (SELECT -18 / a - 3 + 0.4 * i AS u FROM generate_series(0, ((18 / a + 18 / b + 6) / 0.4)::int) i) g),
 	-- j arrivals since the last purchase: a Poisson number below k
 	stays AS (SELECT sum(stays * CASE WHEN k = 2 THEN 1 + lam * (t - t_x) ELSE 1 END) AS s, sum(gone) AS g FROM l),
 	leaves AS (SELECT sum(stays) AS s, sum(gone) AS g FROM p),
 	-- purchases to come: by one arrival each, or by two, when an even and an odd number of them differ
-	come AS (SELECT sum(l.stays * p.stays * CASE WHEN k = 1 THEN (1 - exp(greatest(-600, -lam * h * pp))) / pp ELSE
+	come AS (SELECT sum(l.stays * p.stays * CASE WHEN k = 1 THEN (1 - exp(greatest(-200, -lam * h * pp))) / pp ELSE
 			((1 - 0.5 * (up * (1 + 1 / root) + down * (1 - 1 / root))) + lam * (t - t_x) * (1 - 0.5 * (up * (1 + root) + down * (1 - root)))) / pp END) AS e
 		FROM l, (SELECT *, greatest(p, 1e-7) AS pp, sqrt(1 - greatest(p, 1e-7)) AS root FROM p WHERE p < 1 - 1e-12) p,
-			LATERAL (SELECT exp(greatest(-600, -lam * h * (1 - root))) AS up, exp(greatest(-600, -lam * h * (1 + root))) AS down) d)
+			LATERAL (SELECT exp(greatest(-200, -lam * h * (1 - root))) AS up, exp(greatest(-200, -lam * h * (1 + root))) AS down) d)
 	SELECT stays.s * leaves.s / (stays.s * leaves.s + stays.g * leaves.g), e / (stays.s * leaves.s + stays.g * leaves.g) FROM stays, leaves, come $$;
 -- who leaves at a rate
 CREATE FUNCTION pg_temp.leaves_by_time(r float8, alpha float8, s float8, beta float8, x float8, t_x float8, t float8, h float8, OUT alive float8, OUT purchases float8) LANGUAGE sql AS $$
@@ -46,7 +46,7 @@ CREATE FUNCTION pg_temp.leaves_by_time(r float8, alpha float8, s float8, beta fl
 	m AS MATERIALIZED (
 		SELECT exp(u) AS mu, s * u - exp(u) * (beta + t_x) AS w
 		FROM (SELECT lo + 0.35 * i AS u FROM (SELECT ln(s / (beta + t)) - 18 / s - 4, ln((s + 12 * sqrt(s) + 40) / (beta + t_x))) v(lo, hi), generate_series(0, ((hi - lo) / 0.35)::int) i) g),
-	pair AS (SELECT exp(greatest(-600, l.w + m.w)) AS w, exp(greatest(-600, -(lam + mu) * (t - t_x))) AS stay, mu / (lam + mu) AS leave_first, lam * CASE WHEN mu * h < 1e-7 THEN h ELSE (1 - exp(greatest(-600, -mu * h))) / mu END AS come FROM l, m)
+	pair AS (SELECT exp(greatest(-300, l.w + m.w)) AS w, exp(greatest(-300, -(lam + mu) * (t - t_x))) AS stay, mu / (lam + mu) AS leave_first, lam * CASE WHEN mu * h < 1e-7 THEN h ELSE (1 - exp(greatest(-600, -mu * h))) / mu END AS come FROM l, m)
 	SELECT sum(w * stay) / sum(w * (stay + leave_first * (1 - stay))), sum(w * stay * come) / sum(w * (stay + leave_first * (1 - stay))) FROM pair $$;
 CREATE FUNCTION pg_temp.far(got float8, want float8) RETURNS boolean LANGUAGE sql AS 'SELECT (abs(got - want) <= 1e-5 * greatest(want, 1e-3)) IS NOT TRUE';
 SELECT is_empty($$SELECT n, r, alpha, a, b, x, t_x, t, h, o.*, p_alive(m, x, t_x, t), expected_purchases(m, x, t_x, t, h) FROM c, LATERAL (SELECT bgnbd_model(r, alpha, a, b) AS m) mm, pg_temp.leaves_by_chance(0, 1, r, alpha, a, b, x, t_x, t, h) o(alive, purchases)

@@ -23,6 +23,7 @@ DROP FUNCTION cdp._rfm_one_currency(text, text);
 DROP TYPE cdp._rfm_options;
 
 -- @type
+COMMENT ON TYPE cdp._rfm_detail IS 'internal: all facts of one customer';
 CREATE TYPE cdp.rfm_summary;
 CREATE FUNCTION cdp._rfm_summary_in(cstring) RETURNS cdp.rfm_summary
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_rfm_summary_in';

@@ -201,12 +201,8 @@ beta_fraction(double a, double b, double x)
 			c = tiny;
 		step = d * c;
 		h *= step;
-<<<<<<< HEAD
-		if (fabs(step - 1.0) < 4e-16)
-=======
 		/* to the last bit but one; or NaN */
 		if (!(fabs(step - 1.0) > 3e-16))
->>>>>>> predict
 			break;
 	}
 	return h;

@@ -8,7 +8,7 @@
 #   plain UPDATE of a value for 10 % of the customers: figures
 # FASTUPDATE="on off" measures both settings of our index.
 set -eu
-n=${N:-200000} rounds=${ROUNDS:-5} secs=${SECS:-4}
+n=${N:-200000} rounds=${ROUNDS:-5} calls=${CALLS:-20000}
 q() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 q -v n="$n" <<'X'
 SET client_min_messages = warning;
@@ -42,12 +42,13 @@ SELECT cdp.add_tag(:i, 'one', :k::text);
 X
 # calls per second, and microseconds of processor time of the backends per call
 tps() {
-	PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -T "$secs" -c "$2" -j "$2" -f "$tmp/$1.sql" "$PGDATABASE" > "$tmp/out" 2>/dev/null &
-	sleep 0.5
-	pids=$(q -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench'")
+	PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -t $((calls / $2)) -c "$2" -j "$2" -f "$tmp/$1.sql" "$PGDATABASE" > "$tmp/out" 2>/dev/null &
+	pids=
+	while [ "$(echo $pids | wc -w)" -lt "$2" ] && kill -0 $! 2>/dev/null; do
+		pids=$(q -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench'" | tr '\n' ' ')
+	done
 	while cat $(printf '/proc/%s/schedstat ' $pids) > "$tmp/now" 2>/dev/null; do mv "$tmp/now" "$tmp/cpu"; sleep 0.05; done
 	wait
-	calls=$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$tmp/out")
 	awk -v calls="$calls" '{cpu += $1} END {print cpu / 1000 / calls}' "$tmp/cpu" >> "$tmp/$1.$2.cpu"
 	sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$tmp/out" >> "$tmp/$1.$2.tps"
 }

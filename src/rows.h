@@ -27,6 +27,7 @@ extern void cdp_rows_put(CdpRows *rows, const Datum *values, const bool *nulls);
 /*
  * For a statement that finds a row of a large table for each of ours: by its
  * index, also when the plan was made before the table was ever analyzed.
+ * After a VACUUM of the empty table such a plan reads all of it instead.
  */
 extern void cdp_rows_are_few(CdpRows *rows);
 

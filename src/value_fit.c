@@ -130,8 +130,8 @@ fit_row(FunctionCallInfo fcinfo, const Fit *fit)
 {
 	int			n = cdp_model_nparameters(fit->kind);
 	double		slope[N];		/* of a parameter, in the caller's unit, by theta */
-	double		se[N];
-	double		covariance[N * N];
+	double		se[N] = {0};
+	double		covariance[N * N] = {0};
 	double		largest = 0;
 	bool		sure = !fit->boundary && fit->at.curved;
 	bool		gammagamma = fit->kind == MODEL_GAMMAGAMMA;

@@ -105,7 +105,7 @@ static void
 update_inverse(double *inverse, const double *s, const double *y, int n)
 {
 	double		sy = dot(s, y, n);
-	double		hy[N];
+	double		hy[N] = {0};
 	double		yhy;
 
 	for (int i = 0; i < n; i++)
@@ -124,7 +124,7 @@ static bool
 step_down(FitProblem *problem, FitResult *at, const double *inverse, double *s, double *y)
 {
 	int			n = problem->npar;
-	double		direction[N];
+	double		direction[N] = {0};
 	double		slope;
 	double		longest = 0;
 	double		length = 1.0;
@@ -180,7 +180,7 @@ void
 cdp_fit_search(FitProblem *problem, FitResult *at, const double *covariance, int max_iterations)
 {
 	int			n = problem->npar;
-	double		inverse[N * N];
+	double		inverse[N * N] = {0};
 	int			small = 0;
 	bool		fresh = covariance == NULL;
 
@@ -193,8 +193,8 @@ cdp_fit_search(FitProblem *problem, FitResult *at, const double *covariance, int
 		return;
 	for (int turn = 0; turn < max_iterations; turn++)
 	{
-		double		s[N];
-		double		y[N];
+		double		s[N] = {0};
+		double		y[N] = {0};
 		double		before = at->f;
 		double		sy;
 

@@ -93,21 +93,24 @@ evaluate_gammagamma(FitProblem *problem, const double *par, double *gradient)
 		double		shares = 0; /* S / (v + S) */
 		double		rests = 0;	/* v / (v + S) */
 		double		amounts = 0;	/* ln z */
+		double		log_x_v = log(x / v);
 		double		digamma_sum;
 
 		for (; i < rows->nrows && rows->column[0].rank[i] == this_x; i++)
 		{
 			uint32		z = rows->column[1].rank[i];
 			double		w = rows->weight[i];
-			double		sum = x * rows->column[1].value[z];
+			double		ratio = log_x_v + log_amount[z];	/* ln S/v */
+			double		smaller = exp(-fabs(ratio));	/* S/v or v/S */
+			double		both = log1p(smaller);
 
 			if ((i & 0xffff) == 0)
 				CHECK_FOR_INTERRUPTS();
 			weight += w;
-			above += w * log1p(v / sum);
-			below += w * log1p(sum / v);
-			shares += w * sum / (v + sum);
-			rests += w * v / (v + sum);
+			above += w * (both - Min(ratio, 0));
+			below += w * (both + Max(ratio, 0));
+			shares += w * (ratio > 0 ? 1 : smaller) / (1 + smaller);
+			rests += w * (ratio > 0 ? smaller : 1) / (1 + smaller);
 			amounts += w * log_amount[z];
 		}
 		digamma_sum = cdp_digamma(p * x + q);
@@ -125,8 +128,9 @@ cdp_prepare_gammagamma(FitProblem *problem)
 	const FitColumn *amount = &problem->rows->column[1];
 	double	   *log_amount = palloc_extended(amount->ndistinct * sizeof(double), MCXT_ALLOC_HUGE);
 
+	/* an amount that the scale has made 0 is a small one still */
 	for (uint32 i = 0; i < amount->ndistinct; i++)
-		log_amount[i] = log(amount->value[i]);
+		log_amount[i] = log(Max(amount->value[i], 1e-307));
 	problem->tables = log_amount;
 	problem->evaluate = evaluate_gammagamma;
 }

@@ -44,7 +44,7 @@
 #define NODES			8		/* per cell */
 #define FALL_MAX		4.0		/* of ln g in a cell, for 13 digits of its integral */
 #define LEVELS			6		/* cells are halved up to 5 times */
-#define ROW_COST		800		/* a row by itself, in nodes */
+#define ROW_COST		200		/* a row by itself, in nodes */
 #define CANCELS			1e-3	/* a difference smaller than that is integrated itself */
 
 /* Gauss-Legendre on (0, 1) */
@@ -269,9 +269,13 @@ choose_level(const Tables *t, double m, int64 nrows)
 	int			level = 0;
 	int64		cost = (int64) (t->ngrid - 1) * NODES;
 
-	for (; fall > FALL_MAX; fall /= 2, cost *= 2)
+	while (fall > FALL_MAX)
+	{
 		if (++level == LEVELS)
 			return -1;
+		fall /= 2;
+		cost *= 2;
+	}
 	return cost > NODES_MAX || cost > nrows * ROW_COST ? -1 : level;
 }
 

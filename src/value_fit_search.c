@@ -349,6 +349,14 @@ judge(Fit *fit, FitProblem *problem)
 	bool		suspect = !fit->at.curved;
 	bool		ridge = !fit->at.curved;
 
+	/* no start had a likelihood that float8 can hold */
+	if (isinf(fit->at.f))
+	{
+		memset(fit->at.gradient, 0, sizeof(fit->at.gradient));
+		fit->at.converged = fit->at.curved = false;
+		fit->reason = "iteration limit";
+		return;
+	}
 	for (int i = 0; i < problem->npar; i++)
 	{
 		double		theta = fabs(fit->at.theta[i]);

@@ -115,6 +115,8 @@ make_slots(FitState *state, uint32 nslots)
 		uint32		hash = hash_row(state->data + i * state->width, state->ncolumns);
 		uint32		at = hash & state->mask;
 
+		if ((i & 0xffff) == 0)
+			CHECK_FOR_INTERRUPTS();
 		while (state->slots[at].row != 0)
 			at = (at + 1) & state->mask;
 		state->slots[at].hash = hash;

@@ -155,13 +155,13 @@ cdp_bgbb_log_likelihood(const double *par, double x, double t_x, double n, doubl
 		step[2] = 1.0 / gamma + both;
 		step[3] = cdp_digamma(delta + t_x) - cdp_digamma(delta) + both;
 	}
-	for (double i = 0;; i++)
+	for (int i = 0;; i++)
 	{
 		bool		last = t_x + i >= n;
 		double		own_d2 = 0;
 		double		at = log_term;
 
-		if (((int64) i & 4095) == 4095)
+		if ((i & 4095) == 4095)
 			CHECK_FOR_INTERRUPTS();
 		if (last)
 		{

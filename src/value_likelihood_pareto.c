@@ -13,17 +13,20 @@
  * positive.  The integrand falls from t_x on, in the beginning over a length
  * h with 1/h = m/(alpha+t_x) + (s+1)/(beta+t_x) and like a power afterwards,
  * so in the variable w = ln(1 + (y-t_x)/h) it is smooth with width 1 whatever
- * the parameters are.  16 panels of 16 Gauss-Legendre nodes over w give the
- * logarithm to 2e-12 at |ln L| = 4000.  Its derivatives by the parameters are
- * integrals of the same kind and take the same nodes.
+ * the parameters are.  Panels of 16 Gauss-Legendre nodes, no wider than 1 in
+ * w and at most 16, give the logarithm to 2e-12 at |ln L| = 4000.  Its
+ * derivatives by the parameters are integrals of the same kind and take the
+ * same nodes.
  *
  * Tests: test/pgtap/value_published.sql (points computed with 2,500 digits).
  */
 #include "value_likelihood.h"
 
+#include <math.h>
+
 #include "value_math.h"
 
-#define PANELS		16
+#define PANELS_MAX	16
 
 /* The integral and the means of what the derivatives need; see the banner. */
 void
@@ -34,12 +37,14 @@ cdp_paretonbd_terms(const double *par, double x, double t_x, double t_cal, Alive
 	double		beta_x = par[3] + t_x;
 	double		s = par[2];
 	double		h = 1.0 / (m / alpha_x + (s + 1) / beta_x);
-	double		width = log1p((t_cal - t_x) / h) / PANELS;
+	double		whole = log1p((t_cal - t_x) / h);
+	int			panels = whole < PANELS_MAX ? Max((int) ceil(whole), 1) : PANELS_MAX;
+	double		width = whole / panels;
 	double		sum = 0.0;
 	double		mean[4] = {0};
 
 	terms->alive = -m * log(par[1] + t_cal) - s * log(par[3] + t_cal);
-	for (int panel = 0; panel < PANELS && width > 0; panel++)
+	for (int panel = 0; panel < panels && width > 0; panel++)
 	{
 		double		middle = (panel + 0.5) * width;
 

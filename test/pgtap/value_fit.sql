@@ -1,6 +1,6 @@
 -- The fits: what must not change the answer does not, to the last bit; what must change it does; damaged states.
 BEGIN;
-SELECT plan(31);
+SELECT plan(33);
 \getenv seed CDP_SEED
 \if :{?seed}
 \else
@@ -168,5 +168,25 @@ SELECT is_empty('SELECT m FROM (SELECT cdp.fit_mbgcnbd(x, t_x, t_cal, log_gaps) 
 -- a sample leads to the same optimum as all rows, and more than 20,000 distinct rows take that way
 CREATE TEMP TABLE many AS SELECT x, t_x, t_cal + random() / 100 AS t_cal, log_gaps FROM pg_temp.buyers(25000, 3, 1 / 7.0);
 SELECT is_empty('SELECT m FROM (SELECT cdp.fit_mbgcnbd(x, t_x, t_cal, log_gaps) AS m FROM many) s WHERE (m).k <> 3 OR (m).reason <> ''ok'' OR (m).gradient_norm > 1e-10 OR abs((m).r - 0.8) > 0.1', '25,000 distinct rows, Erlang-3');
+
+-- what nobody has: values from nothing to 10^300, a handful of customers or billions of one kind; an answer is numbers
+CREATE FUNCTION pg_temp.absurd(sets int) RETURNS TABLE (fit text, answer text) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR s IN 1 .. sets LOOP
+		CREATE TEMP TABLE rare AS SELECT x, CASE WHEN x > 0 THEN least(t * part, t) ELSE 0 END AS t_x, t AS t_cal, w, z, CASE WHEN x > 0 THEN (random() * 10 - 5) * least(x, 1e6) ELSE 0 END AS g, k
+			FROM (SELECT (ARRAY[0, 1, 2, 5, 1000, 1e6, 1e9])[1 + floor(random() * (2 + s % 6))::int]::float8 AS x, (ARRAY[0, 1e-300, 1e-10, 1, 7, 39, 365, 1e6, 1e10, 1e300])[1 + floor(random() * 10)::int]::float8 AS t, random() * (s % 3) / 2 AS part,
+				(ARRAY[0.001, 1, 1, 3, 1000, 1e15])[1 + floor(random() * 6)::int]::float8 AS w, (ARRAY[0, 1e-300, 0.01, 5, 17, 100, 1e10, 1e300])[1 + floor(random() * 8)::int]::float8 AS z, floor(random() * 4) AS k
+				FROM generate_series(1, (ARRAY[2, 5, 12, 30, 200])[1 + s % 5])) v;
+		FOREACH fit IN ARRAY ARRAY['cdp.fit_bgnbd(x, t_x, t_cal, w)', 'cdp.fit_mbgnbd(x, t_x, t_cal, w)', 'cdp.fit_paretonbd(x, t_x, t_cal, w)', 'cdp.fit_nbd(x, t_cal, w)', 'cdp.fit_mbgcnbd(x, t_x, t_cal, g, w)',
+			'cdp.fit_gammagamma(x, z, w)', 'cdp.fit_sbg(1 + k::int * 1000, x > 1, w)', 'cdp.fit_bgbb(least(x, k), least(x, k) * least(2, 1 + k), k * 3, w)'] LOOP
+			EXECUTE format('SELECT %s::text FROM rare', fit) INTO answer;
+			RETURN NEXT;
+		END LOOP;
+		DROP TABLE rare;
+	END LOOP;
+END $$;
+CREATE TEMP TABLE absurd AS SELECT * FROM pg_temp.absurd(60);
+SELECT is_empty($$SELECT * FROM absurd WHERE answer IS NULL OR replace(answer, 'infinity', '') ~* 'nan|inf' LIMIT 5$$, 'absurd data: numbers, nothing else');
+SELECT is((SELECT count(*) FROM absurd), 480::bigint, 'of every fit');
 SELECT * FROM finish();
 ROLLBACK;

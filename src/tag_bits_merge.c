@@ -4,8 +4,8 @@
  *	  transaction.
  *
  *	  lock		the row of cdp.tag_horizon, then a snapshot
- *	  changes	the oldest of cdp.tag_change; of each customer the first old
- *				set against the last new one
+ *	  changes	the oldest of cdp.tag_change; of each customer every earlier
+ *				set against the last one
  *	  ends		when no change is left, the entries that ended since the
  *				horizon, in the order (valid_until, customer_id)
  *	  write		bitmaps, cdp.tag_expiry, history and events of what ended
@@ -55,6 +55,7 @@ typedef struct Folded
 {
 	int64		customer_id;
 	struct varlena *old;		/* as shown; NULL: none */
+	List	   *between;		/* sets after old and before new, as they may be shown */
 	struct varlena *new;
 } Folded;
 
@@ -143,11 +144,14 @@ read_changes(Batch *b, int limit)
 		{
 			value = slot_getattr(slot, old_column, &isnull);
 			f->old = keep_set(b, value, isnull);
+			f->between = NIL;
 		}
-		else if (f->new != NULL)
+		else
 		{
-			b->bytes -= VARSIZE_ANY(f->new);
-			pfree(f->new);
+			MemoryContext caller = MemoryContextSwitchTo(b->context);
+
+			f->between = lappend(f->between, f->new);
+			MemoryContextSwitchTo(caller);
 		}
 		value = slot_getattr(slot, new_column, &isnull);
 		f->new = keep_set(b, value, isnull);
@@ -200,6 +204,7 @@ read_expiry(Batch *b, int limit, TimestampTz now)
 
 			f->old = keep_set(b, tags, isnull);
 		}
+		f->between = NIL;
 		f->new = f->old;
 	}
 	if (done)
@@ -482,11 +487,20 @@ fold(Batch *b, TagWriter *w)
 		TagSet		new_set;
 		const TagSet *old = open_set(&old_set, f->old);
 		const TagSet *new = open_set(&new_set, f->new);
+		ListCell   *lc;
 
 		CHECK_FOR_INTERRUPTS();
 		cdp_tag_writer_diff(w, f->customer_id, old, old_at, new, new_at);
 		note_ends(b, f->customer_id, old, old_at, new, new_at);
 		note_ended(b, f->customer_id, old, old_at, new, new_at);
+		foreach(lc, f->between)
+		{
+			TagSet		between_set;
+			const TagSet *between = open_set(&between_set, lfirst(lc));
+
+			cdp_tag_writer_diff(w, f->customer_id, between, old_at, new, new_at);
+			note_ends(b, f->customer_id, between, old_at, new, new_at);
+		}
 		/* bitmaps that were made from the rows show a change already, with what has ended since */
 		if (new_at != old_at && f->new != f->old)
 		{

@@ -434,7 +434,7 @@ compare_ops(const void *x, const void *y)
 	return a->low < b->low ? -1 : a->low > b->low;
 }
 
-/* one key in one chunk: ops are of different customers */
+/* one key in one chunk; ops of one customer say the same */
 static int64
 apply_words(TagChunkReader *reader, const TagOp *ops, Size n)
 {

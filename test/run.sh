@@ -133,7 +133,8 @@ for suite in $suites; do
 				grep -E '^not ok' "$log" | grep -qv '# TODO' || echo "not ok - $f stopped" >>"$log"
 			# a file that skips itself as a whole ("1..0 # SKIP why") says so
 			sed -n "s/^1\.\.0 # \(SKIP.*\)/$f: \1/p" "$log"
-			grep -q '^not ok' "$log" && { echo "$f:"; tail -60 "$log"; }
+			# where a test died it says why in its own log only
+			grep -q '^not ok' "$log" && { echo "$f:"; tail -60 "$log"; grep -q stopped "$log" && tail -15 "test/out/tmp_check/log/regress_log_$f"; }
 			[ $suite = tap ] || sed -n "s/^# /$f: /p" "$log"
 			count_tap "$f"
 		done

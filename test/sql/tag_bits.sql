@@ -161,6 +161,19 @@ CALL cdp.merge_tags();
 SET cdp.now = '2026-03-07 00:00:00+00';
 CALL cdp.rebuild_tags();
 SELECT cdp.count_customers('trial'), (SELECT count(*) FROM cdp.event WHERE name = 'Tag Expired' AND profile_id = 9) AS said;
+-- bitmaps made between two changes of a customer show neither what was before the first nor what is after the last
+SELECT cdp.add_tag(8, 'aov', '1'), cdp.add_tag(8, 'kept');
+CALL cdp.merge_tags();
+SELECT cdp._set_horizon('infinity');
+SELECT cdp.add_tag(8, 'aov', '2'), cdp.add_tag(8, 'short.lived', 'x', '2026-03-08 00:00+00'), cdp.remove_tag(8, 'kept');
+SELECT cdp._empty_bits() AS at \gset
+SELECT cdp._rebuild_bits_step(-9223372036854775808, :'at');
+SELECT cdp.add_tag(8, 'aov', '3'), cdp.remove_tag(8, 'short.lived'), cdp.add_tag(8, 'kept');
+SELECT cdp._set_horizon(:'at');
+CALL cdp.merge_tags();
+SELECT * FROM cdp.verify_tags();
+SELECT q, cdp.count_customers(q) FROM unnest('{short.*,kept,aov = 2,aov = 3}'::cdp.tagquery[]) q;
+SELECT count(*) FROM cdp.tag_expiry WHERE customer_id = 8;
 -- a clock that was ahead: exact, and a rebuild makes it fast again
 SET cdp.now = '2030-01-01 00:00:00+00';
 CALL cdp.merge_tags();

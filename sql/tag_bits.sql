@@ -270,13 +270,15 @@ PERFORM cdp._ensure_table('tag_horizon', $t$ (
 	at          timestamptz NOT NULL,
 	customer_id bigint NOT NULL DEFAULT 9223372036854775807,
 	said_until  timestamptz NOT NULL DEFAULT '-infinity',
-	merged_at   timestamptz
+	merged_at   timestamptz,
+	made_seq    bigint NOT NULL DEFAULT 0
 ) $t$);
 COMMENT ON TABLE cdp.tag_horizon IS 'As of when the bitmaps of tags are; one row, locked by whoever writes them.';
 COMMENT ON COLUMN cdp.tag_horizon.at IS 'entries that ended by then are out of the bitmaps; infinity: there are no bitmaps, counts go by rows';
 COMMENT ON COLUMN cdp.tag_horizon.customer_id IS 'those that ended at that very moment are out up to this customer';
 COMMENT ON COLUMN cdp.tag_horizon.said_until IS 'ends of entries by then were said; bitmaps that are made again are as of then, so that no end is passed over in silence';
 COMMENT ON COLUMN cdp.tag_horizon.merged_at IS 'when a merge last wrote, in real time; NULL: never';
+COMMENT ON COLUMN cdp.tag_horizon.made_seq IS 'the last number in cdp.tag_change when the bitmaps had been made from the rows: of a customer with an older change they may show what he was before it or after it, until it is merged';
 
 -- tables whose rows come and go: what is gone must not be walked over for long
 ALTER TABLE cdp.tag_change SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
@@ -336,7 +338,10 @@ COMMENT ON FUNCTION cdp._empty_bits() IS 'internal: takes all tags out of the bi
 
 CREATE OR REPLACE FUNCTION cdp._set_horizon(at timestamptz) RETURNS void
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ UPDATE cdp.tag_horizon h SET at = $1, customer_id = 9223372036854775807, merged_at = clock_timestamp() $$;
+AS $$
+	UPDATE cdp.tag_horizon h SET at = $1, customer_id = 9223372036854775807, merged_at = clock_timestamp(),
+		made_seq = CASE WHEN isfinite($1) THEN coalesce(pg_sequence_last_value(pg_get_serial_sequence('cdp.tag_change', 'seq')), 0) ELSE h.made_seq END
+$$;
 COMMENT ON FUNCTION cdp._set_horizon(timestamptz) IS 'internal: the bitmaps are as of that moment; infinity: they are none';
 
 CREATE OR REPLACE FUNCTION cdp._declare_tags() RETURNS void

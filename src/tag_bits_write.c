@@ -600,7 +600,7 @@ compare_words(const TagPlanKey *key, int64 chunk, const uint64 *want, const uint
 }
 
 void
-cdp_tag_writer_compare(TagWriter *w, int64 chunk, const List *keys, TagReport report, void *arg)
+cdp_tag_writer_compare(TagWriter *w, int64 chunk, const List *keys, const uint64 *but_for, TagReport report, void *arg)
 {
 	MemoryContext caller = MemoryContextSwitchTo(w->context);
 	Size	   *first = palloc(sizeof(Size) * (w->nkeys + 1));
@@ -644,6 +644,8 @@ cdp_tag_writer_compare(TagWriter *w, int64 chunk, const List *keys, TagReport re
 		}
 		else
 			(void) cdp_tag_chunk_words(&reader, plan->id, chunk, have->present);
+		for (int k = 0; k < TAG_CHUNK_WORDS; k++)
+			have->present[k] &= ~but_for[k];
 		compare_words(plan, chunk, want->present, have->present, report, arg);
 		for (int low = 0; is_values && low < TAG_CHUNK_IDS; low++)
 		{

@@ -68,8 +68,9 @@ extern void cdp_tag_lock_horizon(void);
 /* one thing that is wrong; key is that of a tag, or NULL (tag_bits_verify.c) */
 typedef void (*TagReport) (void *arg, const char *problem, const char *key, int len, int64 customer_id);
 extern void cdp_tag_verify_everyone(TagReport report, void *arg);
-/* what waits in a writer, all of it gains, all of one chunk, against what is written */
-extern void cdp_tag_writer_compare(TagWriter *writer, int64 chunk, const List *keys, TagReport report, void *arg);
+/* what waits in a writer, all of it gains, all of one chunk, against what is written, but for some of its customers */
+extern void cdp_tag_writer_compare(TagWriter *writer, int64 chunk, const List *keys, const uint64 *but_for,
+								   TagReport report, void *arg);
 
 /* changes of who is a customer (tag_bits_everyone.c); answers how many rows of cdp.tag_everyone were used up */
 extern int64 cdp_tag_merge_everyone(int batch);

@@ -170,6 +170,7 @@ SELECT cdp._empty_bits() AS at \gset
 SELECT cdp._rebuild_bits_step(-9223372036854775808, :'at');
 SELECT cdp.add_tag(8, 'aov', '3'), cdp.remove_tag(8, 'short.lived'), cdp.add_tag(8, 'kept');
 SELECT cdp._set_horizon(:'at');
+SELECT * FROM cdp.verify_tags();
 CALL cdp.merge_tags();
 SELECT * FROM cdp.verify_tags();
 SELECT q, cdp.count_customers(q) FROM unnest('{short.*,kept,aov = 2,aov = 3}'::cdp.tagquery[]) q;

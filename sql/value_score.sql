@@ -65,12 +65,10 @@ DECLARE
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
+	as_of := cdp._as_of(as_of);
 	batch := coalesce(batch, 10000);
 	events := coalesce(events, true);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF batch < 1 THEN
+	IF batch < 1 THEN
 		RAISE EXCEPTION 'batch is %', batch USING ERRCODE = 'invalid_parameter_value', HINT = 'It is the number of customers per transaction; the usual one is 10000.';
 	END IF;
 	BEGIN
@@ -97,54 +95,6 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE cdp.score_customers(timestamptz, int, boolean) IS
 'Brings cdp.customer_value up to date: one row per customer with a purchase up to as_of, from cdp.sales_order and the chosen models of cdp.value_model (without one: what needs no model). Only rows whose rounded values differ are written; rows of customers that were merged away, were erased or have no purchase go. as_of: NULL is cdp.now(). batch: customers per transaction. events: write Lifecycle Stage Changed, Value Tier Changed and Churn Risk Raised, none for a customer''s first row. What was interrupted is finished by the next call. Progress in cdp.job_status. Commits, so it cannot run inside a transaction. Errors: 22023, 55P03 it is running already, 42501.';
-
-CREATE OR REPLACE PROCEDURE cdp.track_repurchases(as_of timestamptz DEFAULT NULL, batch int DEFAULT 10000) LANGUAGE plpgsql
-AS $$
-DECLARE
-	run       bigint;
-	d         record;
-	customers bigint[] := '{}';
-	dues      jsonb[] := '{}';
-BEGIN
-	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
-	batch := coalesce(batch, 10000);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF batch < 1 THEN
-		RAISE EXCEPTION 'batch is %', batch USING ERRCODE = 'invalid_parameter_value', HINT = 'It is the number of customers per transaction; the usual one is 10000.';
-	END IF;
-	BEGIN
-		run := cdp._job_begin('track_repurchases');
-	EXCEPTION WHEN object_in_use THEN
-		RAISE EXCEPTION 'repurchases are being tracked already' USING ERRCODE = 'lock_not_available', HINT = 'SELECT * FROM cdp.job_status shows by whom.';
-	END;
-	COMMIT;
-	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	PERFORM cdp._job_step(run);
-	FOR d IN SELECT r.customer_id, jsonb_build_object('category', r.key, 'last_at', r.last_at, 'due_at', r.due_at, 'purchases', r.purchases) AS due
-		FROM cdp.repurchase_due(as_of, '1 second') r ORDER BY r.customer_id
-	LOOP
-		customers := customers || d.customer_id;
-		dues := dues || d.due;
-		IF cardinality(customers) >= batch THEN
-			PERFORM cdp._write_due(as_of, customers, dues);
-			PERFORM cdp._job_progress(run, cardinality(customers));
-			customers := '{}';
-			dues := '{}';
-			COMMIT;
-			PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-			PERFORM cdp._job_step(run);
-		END IF;
-	END LOOP;
-	PERFORM cdp._write_due(as_of, customers, dues);
-	PERFORM cdp._job_progress(run, cardinality(customers));
-	COMMIT;
-	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	PERFORM cdp._job_end(run);
-END $$;
-COMMENT ON PROCEDURE cdp.track_repurchases(timestamptz, int) IS 'Writes the event Repurchase Due (properties category, last_at, due_at, purchases) for every customer and category whose repurchase is due at as_of and not overdue beyond its window, as cdp.repurchase_due() says; once for each last purchase. as_of: NULL is cdp.now(). batch: customers per transaction. Progress in cdp.job_status. Commits, so it cannot run inside a transaction. Errors: 22023, 55P03 it is running already, 42501.';
 
 CREATE OR REPLACE FUNCTION cdp._value_profile_gone() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -177,12 +127,10 @@ COMMENT ON FUNCTION cdp._health_value_score() IS 'internal: row of value_score i
 
 -- @access
 ('function', 'score_customers', 'EXECUTE', '{operator}'),
-('function', 'track_repurchases', 'EXECUTE', '{operator}'),
 ('function', 'value_of', 'EXECUTE', '{reader,application}'),
 ('function', '_score_model', 'EXECUTE', '{reader}'),
 ('function', '_score_prepare', 'EXECUTE', '{operator}'),
 ('function', '_apply_scores', 'EXECUTE', '{operator}'),
-('function', '_write_due', 'EXECUTE', '{operator}'),
 ('function', '_health_value_score', 'EXECUTE', '{reader,application}'),
 ('table', 'customer_value', 'SELECT', '{reader}'),
 ('table', 'value_run', 'SELECT', '{reader}'),
@@ -276,9 +224,8 @@ CREATE OR REPLACE TRIGGER profile_value_deleted AFTER DELETE ON cdp.profile
 	REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION cdp._value_profile_gone();
 CREATE OR REPLACE TRIGGER profile_value_truncated BEFORE TRUNCATE ON cdp.profile
 	FOR EACH STATEMENT EXECUTE FUNCTION cdp._value_profile_gone();
-INSERT INTO cdp.job (job, command, schedule, description) VALUES
-	('score_customers', 'CALL cdp.score_customers()', '41 3 * * *', 'scores customers: value, churn, stage, tier'),
-	('track_repurchases', 'CALL cdp.track_repurchases()', '11 5 * * *', 'tells in events whose repurchase is due')
+INSERT INTO cdp.job (job, command, schedule, description)
+	VALUES ('score_customers', 'CALL cdp.score_customers()', '41 3 * * *', 'scores customers: value, churn, stage, tier')
 	ON CONFLICT (job) DO NOTHING;
 
 -- @view
@@ -286,17 +233,11 @@ CREATE OR REPLACE FUNCTION cdp._score_model(OUT model_id bigint, OUT name text, 
 	OUT mean_gap float8, OUT currency text, OUT discount float8, OUT margin float8) RETURNS record
 	LANGUAGE sql STABLE
 BEGIN ATOMIC
-	SELECT m.value_model_id, coalesce(m.name, 'mbgnbd'), g.value_model_id, c.value_model_id, coalesce(extract(epoch FROM m.unit) / 86400, 7)::int,
-		(m.diagnostics->>'mean_gap')::float8, m.currency,
+	SELECT m.value_model_id, coalesce(m.name, 'mbgnbd'), cdp._chosen_model('gammagamma'), cdp._chosen_model('churn'),
+		coalesce(extract(epoch FROM m.unit) / 86400, 7)::int, (m.diagnostics->>'mean_gap')::float8, m.currency,
 		ln(1 + current_setting('cdp.clv_discount')::float8) * coalesce(extract(epoch FROM m.unit) / 86400, 7)::float8 / 365,
 		current_setting('cdp.clv_margin')::float8
-	FROM (VALUES (1)) one
-	LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name NOT IN ('gammagamma', 'churn')
-		ORDER BY v.value_model_id DESC LIMIT 1) m ON true
-	LEFT JOIN LATERAL (SELECT v.value_model_id FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name = 'gammagamma'
-		ORDER BY v.value_model_id DESC LIMIT 1) g ON true
-	LEFT JOIN LATERAL (SELECT v.value_model_id FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name = 'churn'
-		ORDER BY v.value_model_id DESC LIMIT 1) c ON true;
+	FROM (VALUES (1)) one LEFT JOIN cdp.value_model m ON m.value_model_id = cdp._chosen_model('purchases');
 END;
 COMMENT ON FUNCTION cdp._score_model() IS 'internal: the models that score, and what is to be known of them';
 
@@ -428,23 +369,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._apply_scores(timestamptz, int, boolean) IS 'internal: writes so many rows of cdp.value_work with their events; answers their number, 0 at the end';
 
-CREATE OR REPLACE FUNCTION cdp._write_due(as_of timestamptz, customers bigint[], dues jsonb[]) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n bigint;
-BEGIN
-	PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (customers) ORDER BY p.profile_id FOR NO KEY UPDATE;
-	-- who was merged since is told of by the next run, as the customer he is now
-	SELECT cdp._insert_events(array_agg(u.customer_id), array_agg('Repurchase Due'::text), array_agg(least(as_of, cdp.now())), array_agg(u.due),
-		array_agg(format('repurchase:%s:%s:%s', u.customer_id, extract(epoch FROM (u.due->>'last_at')::timestamptz), u.due->>'category')),
-		array_agg('cdp'::text), array_agg(NULL::text), true)
-	INTO n FROM unnest(customers, dues) u(customer_id, due) JOIN cdp.profile p ON p.profile_id = u.customer_id
-	WHERE NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = u.customer_id) HAVING count(*) > 0;
-	RETURN coalesce(n, 0);
-END $$;
-COMMENT ON FUNCTION cdp._write_due(timestamptz, bigint[], jsonb[]) IS 'internal: events Repurchase Due of these customers, each last purchase once; answers the number of new events';
-
 CREATE OR REPLACE FUNCTION cdp.value_of(customer_id bigint, as_of timestamptz DEFAULT NULL) RETURNS cdp.customer_value
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -457,10 +381,7 @@ DECLARE
 	is_high boolean[];
 BEGIN
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	END IF;
+	as_of := cdp._as_of(as_of);
 	id := cdp.customer_id(value_of.customer_id);
 	SELECT * INTO s FROM cdp._score_model();
 	SELECT r.cuts INTO cuts FROM cdp.value_run r ORDER BY r.value_run_id DESC LIMIT 1;
@@ -471,7 +392,7 @@ BEGIN
 				CASE WHEN $10 IS NULL OR o.currency = $10 THEN o.refunded ELSE cdp.convert_amount(o.refunded, o.currency, $10, o.ordered_at) END AS refunded
 			FROM cdp.sales_order o
 			WHERE o.profile_id IN (SELECT $11 UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = $11)
-				AND o.status IN ('paid', 'shipped', 'completed', 'refunded') AND o.ordered_at <= $9),
+				AND cdp._is_purchase(o.status) AND o.ordered_at <= $9),
 		one AS (
 			SELECT count(*) AS frequency, sum(m.amount - coalesce(m.refunded, 0)) AS monetary, min(m.ordered_at) AS first_at, max(m.ordered_at) AS last_at,
 				cdp.btyd(m.ordered_at, m.amount, $9, make_interval(days => $4)) AS b

@@ -63,6 +63,7 @@ extern Numeric cdp_rfm_net(const RfmState *state);
 pg_noreturn extern void cdp_purchase_refuse_as_of(void);
 pg_noreturn extern void cdp_purchase_refuse_time(void);
 pg_noreturn extern void cdp_purchase_refuse_amount(void);
+pg_noreturn extern void cdp_purchase_refuse_currency(const char *a, int a_len, const char *b, int b_len);
 
 /*
  * value_query.c: a user's query for purchases, checked and independent of

@@ -115,6 +115,13 @@ SELECT round(p_alive(m, 2, 30, 39)::numeric, 4) AS p FROM (SELECT bgnbd_model(0.
 CREATE TEMP TABLE models (id int, m bgnbd_model);
 INSERT INTO models VALUES (1, bgnbd_model(0.24, 4.4, 0.8, 2.4)), (2, NULL), (3, (SELECT fit_bgnbd(x, t_x, t_cal) FROM simulate_purchases(bgnbd_model(0.25, 4.4, 0.8, 2.5), 500, 39, 1)));
 SELECT id, p_alive(m, 2, 30, 39) > 0.5 AS p, next_purchase(m, 2, 30, 39) > 1 AS next FROM models ORDER BY id;
+-- many customers of one model, each with another x, and again: nodes are made, put away and made anew
+SELECT count(*) AS customers, count(*) FILTER (WHERE a.e = b.e) AS the_same, bool_and(a.e > 0) AS positive
+FROM (SELECT x, expected_purchases(m, x, 30, 39, 10) AS e FROM mbgnbd_model(0.5, 7, 0.5, 2.5) m, generate_series(0, 600) x WHERE x > 0) a
+JOIN (SELECT x, expected_purchases(m, x, 30, 39, 10) AS e FROM mbgnbd_model(0.5, 7, 0.5, 2.5) m, generate_series(600, 1, -1) x) b USING (x);
+-- a chance to leave that is the same for all, half a percent: what it is spread over is a point; as with one that is nearly so
+SELECT round(expected_purchases(m, 2, 30, 39, 10)::numeric, 8) AS purchases, round(p_alive(m, 2, 30, 39, 10)::numeric, 8) AS alive
+FROM unnest('{1e10,1e13,1e17}'::float8[]) size, mbgnbd_model(0.5, 7, 0.005 * size, 0.995 * size) m;
 -- NULL
 SELECT p_alive(m, NULL, 0, 9) AS a, expected_purchases(m, 0, 0, 9, NULL) AS b, next_purchase(m, 0, 0, NULL) AS c, clv(m, NULL, 0, 0, 9, 1, 9, 0) AS d, expected_amount(NULL, 1, 1) AS e, purchase_pmf(NULL::nbd_model, 1, 1) AS f, clv_ci(m, NULL, 0, 0, 9, 1, 9, 0) AS g, simple_clv(1, NULL, 1, 1) AS h
 FROM bgnbd_model(0.24, 4.4, 0.8, 2.4) m;

@@ -49,3 +49,8 @@ CALL cdp.fit_propensity('Order Completed', as_of => '2020-01-01');
 CALL cdp.fit_propensity('Quote Requested', as_of => '2026-03-12 00:00+00');
 SELECT name, scope, converged, boundary, reason FROM cdp.value_model ORDER BY value_model_id;
 SELECT cdp.propensity(1, 'Quote Requested') < 0.1 AS unlikely;
+-- an event of the name that stands for the orders does not take the place of the model of purchases
+CALL cdp.fit_propensity('sales_order', as_of => '2026-03-12 00:00+00');
+SELECT name, scope, chosen FROM cdp.value_model WHERE scope = 'sales_order';
+SELECT cdp.model() IS NULL AS no_model_of_purchases, model_id IS NULL AS none_scores FROM cdp._score_model();
+SELECT ok, detail FROM cdp.health() WHERE check_name = 'value_model';

@@ -92,19 +92,9 @@ CALL cdp.score_customers(events => false, batch => 7);
 SELECT count(*) > 0 AS changed, (SELECT count(*) FROM cdp.event WHERE occurred_at >= '2025-12-31') AS events FROM cdp.customer_value WHERE changed_at = cdp.now();
 SELECT count(*) FILTER (WHERE v IS DISTINCT FROM cdp.value_of(v.customer_id)) <= 5 AS nearly_all_the_same FROM cdp.customer_value v;
 
--- whose repurchase is due: once per last purchase
-SET cdp.now = '2025-07-01 00:00+08';
-CALL cdp.track_repurchases(batch => 3);
-SELECT count(*) > 0 AS due, count(*) = (SELECT count(*) FROM cdp.repurchase_due(within => '1 second')) AS all_of_them FROM cdp.event WHERE name = 'Repurchase Due';
-SELECT count(*) AS before FROM cdp.event WHERE name = 'Repurchase Due' \gset
-CALL cdp.track_repurchases();
-SELECT count(*) = :before AS none_twice FROM cdp.event WHERE name = 'Repurchase Due';
-
 -- bad input
 CALL cdp.score_customers('infinity');
 CALL cdp.score_customers(batch => 0);
-CALL cdp.track_repurchases('-infinity');
-CALL cdp.track_repurchases(batch => -1);
 SELECT cdp.value_of(1, 'infinity');
 SET cdp.clv_discount = -1;
 SET cdp.churn_threshold = 2;

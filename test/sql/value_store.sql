@@ -39,17 +39,6 @@ SELECT (cdp.as_logistic(value_model_id)).customers = (SELECT count(*) FROM cdp.b
 SELECT cdp.as_bgnbd((SELECT value_model_id FROM cdp.value_model WHERE name = 'nbd'));
 SELECT cdp.as_logistic(0);
 
--- what the views show adds up
-SELECT sum(actual) = (SELECT sum(x) FROM cdp.btyd_table()) AS every_repeat_purchase, count(*) AS periods, max(actual_cumulative) = sum(actual) AS cumulated
-FROM cdp.value_tracking;
-SELECT sum(customers) = (SELECT count(*) FROM cdp.btyd_table()) AS every_customer, count(*) AS classes FROM cdp.value_frequency;
-SELECT (SELECT sum(customers) FROM cdp.value_calibration) = h.customers AS same_customers, (SELECT sum(actual) FROM cdp.value_calibration) = h.actual AS same_purchases,
-	h.actual = (SELECT sum(n.x - c.x) FROM cdp.btyd_table() n JOIN cdp.btyd_table(cdp.now() - interval '90 days') c USING (customer_id)) AS counted_again,
-	h.last_period = (SELECT sum(c.x - coalesce(p.x, 0)) FROM cdp.btyd_table(cdp.now() - interval '90 days') c LEFT JOIN cdp.btyd_table(cdp.now() - interval '180 days') p USING (customer_id)) AS period_before,
-	h.holdout, h.expected BETWEEN 0.5 * h.actual AND 2 * h.actual AS near
-FROM cdp.value_holdout h;
-SELECT count(*) AS tenths, sum(customers) = (SELECT customers FROM cdp.value_holdout) AS same_customers, bool_and(predicted BETWEEN 0 AND 1 AND observed BETWEEN 0 AND 1) AS probabilities,
-	abs(sum(customers * (predicted - observed))) < 0.001 AS right_on_the_whole FROM cdp.churn_calibration;
 SELECT cdp.model() - '{parameters,standard_errors,bic,log_likelihood,data_from,data_until,name,customers,purchases,reason}'::text[];
 
 -- again: new rows take the place, old ones stay; a query of one's own is another scope

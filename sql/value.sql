@@ -56,7 +56,7 @@ COMMENT ON FUNCTION cdp._rfm_detail_final(cdp.rfm_state) IS 'internal: all facts
 CREATE OR REPLACE AGGREGATE cdp.rfm(occurred_at timestamptz, amount numeric, as_of timestamptz) (
 	SFUNC = cdp._rfm_accum, STYPE = cdp.rfm_state, SSPACE = 96, INITCOND = '()',
 	COMBINEFUNC = cdp._rfm_combine, FINALFUNC = cdp._rfm_final, PARALLEL = SAFE);
-COMMENT ON AGGREGATE cdp.rfm(timestamptz, numeric, timestamptz) IS 'Recency, frequency and money of one customer: amount >= 0 is a purchase, amount < 0 a refund, which lowers the money and is no purchase; rows after as_of do not exist. Exact. A row with a NULL is skipped; NULL without a purchase. Errors: 22023 for NaN or infinite amounts, infinite times, as_of that differ within a group.';
+COMMENT ON AGGREGATE cdp.rfm(timestamptz, numeric, timestamptz) IS 'Recency, frequency and money of one customer: amount >= 0 is a purchase, amount < 0 a refund, which lowers the money and is no purchase; rows after as_of do not exist. Exact. A row with a NULL is skipped; NULL without a purchase. Errors: 22023 for NaN or infinite amounts, infinite times, as_of that is infinite or differs within a group; 22008 for a recency beyond 290,000 years.';
 CREATE OR REPLACE AGGREGATE cdp.rfm(occurred_at timestamptz, amount bigint, as_of timestamptz) (
 	SFUNC = cdp._rfm_accum, STYPE = cdp.rfm_state, SSPACE = 96, INITCOND = '()',
 	COMBINEFUNC = cdp._rfm_combine, FINALFUNC = cdp._rfm_final, PARALLEL = SAFE);

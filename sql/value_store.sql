@@ -343,12 +343,14 @@ DECLARE
 	run  bigint;
 	fits jsonb;
 BEGIN
+	-- names in it are found in the caller's search_path, while it is in force
+	purchases := cdp._purchases_query(purchases);
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
 	as_of := coalesce(as_of, cdp.now());
 	unit := coalesce(unit, '7 days');
 	holdout := coalesce(holdout, '90 days');
-	PERFORM cdp._unit_days(unit), cdp._purchases_query(purchases);
+	PERFORM cdp._unit_days(unit);
 	IF NOT isfinite(as_of) THEN
 		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
 	ELSIF extract(epoch FROM holdout) <= 0 THEN

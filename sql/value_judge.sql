@@ -16,7 +16,7 @@ DECLARE
 	last_day  date := (as_of AT TIME ZONE zone)::date;
 	tracking  jsonb;
 	frequency jsonb;
-	source    text := cdp._purchases_query(purchases);
+	source    text := coalesce(cdp._purchases_query(purchases), cdp._orders_query());
 	pmf       text;
 BEGIN
 	PERFORM cdp._begin_read_only();

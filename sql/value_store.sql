@@ -204,9 +204,7 @@ DECLARE
 	fits jsonb;
 BEGIN
 	-- names in a query are the caller's: it is looked up before the path is pinned
-	IF purchases IS NOT NULL THEN
-		purchases := cdp._purchases_query(purchases);
-	END IF;
+	purchases := cdp._purchases_query(purchases);
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
 	as_of := cdp._as_of(as_of);

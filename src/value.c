@@ -81,6 +81,20 @@ cdp_purchase_refuse_currency(const char *a, int a_len, const char *b, int b_len)
 			 errhint("Name the currency of the result, currency => 'CNY', and give the rates in cdp.currency_rate; or select one currency in the query.")));
 }
 
+/* timestamp_mi() notices such an overflow from PostgreSQL 17 on only */
+int64
+cdp_purchase_recency(TimestampTz as_of, TimestampTz at)
+{
+	int64		span;
+
+	if (unlikely(pg_sub_s64_overflow(as_of, at, &span)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("interval out of range"),
+				 errhint("Leave out what lies more than 290,000 years before as_of.")));
+	return span;
+}
+
 /* The state of a running aggregate, which may be changed in place. */
 static inline RfmState *
 state_to_change(FunctionCallInfo fcinfo)
@@ -102,7 +116,12 @@ row_counts(RfmState *state, TimestampTz occurred_at, TimestampTz as_of)
 	}
 	if (unlikely(TIMESTAMP_NOT_FINITE(occurred_at)))
 		cdp_purchase_refuse_time();
-	return occurred_at <= as_of;
+	if (likely(occurred_at <= as_of))
+		return true;
+	/* this one looks like the as_of of a state without rows; nothing is before it */
+	if (unlikely(TIMESTAMP_IS_NOBEGIN(as_of)))
+		cdp_purchase_refuse_as_of();
+	return false;
 }
 
 /* An integer that is full hands its content to the slow part. */
@@ -300,6 +319,7 @@ cdp_rfm_final(PG_FUNCTION_ARGS)
 
 	if (state->purchases == 0)
 		PG_RETURN_NULL();
+	(void) cdp_purchase_recency(state->as_of, state->last_at);
 	values[0] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(state->as_of), TimestampTzGetDatum(state->last_at));
 	values[1] = Int64GetDatum(state->purchases);
 	values[2] = NumericGetDatum(cdp_rfm_net(state));

@@ -29,6 +29,8 @@
 
 #define MAX_COLUMNS	4
 
+PG_FUNCTION_INFO_V1(cdp_purchases_query);
+
 #define SHAPE_HINT	"The query returns customer_id bigint, occurred_at timestamptz, amount numeric and, if you like, currency text, in this order."
 
 /* The expression that turns column number n of the query into what we want. */
@@ -110,4 +112,13 @@ cdp_purchases_source(const char *sql, bool *has_currency)
 	AtEOXact_GUC(true, guc_level);
 	*has_currency = ncolumns == MAX_COLUMNS;
 	return buf.data;
+}
+
+/* cdp._purchases_query(query text) -> text: checked, and independent of search_path */
+Datum
+cdp_purchases_query(PG_FUNCTION_ARGS)
+{
+	bool		has_currency;
+
+	PG_RETURN_TEXT_P(cstring_to_text(cdp_purchases_source(text_to_cstring(PG_GETARG_TEXT_PP(0)), &has_currency)));
 }

@@ -122,16 +122,11 @@ make_labels(const RfmOptions *o)
 static void
 recency_of(TimestampTz as_of, TimestampTz at, Interval *result)
 {
-	int128		span = (int128) as_of - at;
+	int64		span = cdp_purchase_recency(as_of, at);
 
-	if (span > PG_INT64_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("interval out of range"),
-				 errhint("Leave out what lies more than 290,000 years before as_of.")));
 	result->month = 0;
 	result->day = (int32) (span / USECS_PER_DAY);
-	result->time = (int64) (span % USECS_PER_DAY);
+	result->time = span % USECS_PER_DAY;
 }
 
 static void
@@ -204,7 +199,7 @@ value_of_key(const RfmScores *sc, RfmMeasure m, int64 key, int dscale)
 	switch (m)
 	{
 		case RFM_R:
-			return int64_div_fast_to_numeric(sc->s->as_of - key, 6);
+			return int64_div_fast_to_numeric(cdp_purchase_recency(sc->s->as_of, key), 6);
 		case RFM_F:
 			return int64_to_numeric(key);
 		default:

@@ -26,7 +26,7 @@
 #include "utils/guc.h"
 
 PG_FUNCTION_INFO_V1(cdp_as_of);
-PG_FUNCTION_INFO_V1(cdp_purchases_query);
+PG_FUNCTION_INFO_V1(cdp_orders_query);
 
 #define ORDERS \
 	"SELECT coalesce(a.customer_id, o.profile_id) AS customer_id, o.ordered_at AS occurred_at, o.amount, o.refunded, o.currency" \
@@ -95,14 +95,11 @@ cdp_purchase_source(PurchaseSource *source, FunctionCallInfo fcinfo, int purchas
 	source->refunded = !source->has_refunded ? "NULL::numeric" : source->converted ? CONVERTED("refunded") : "s.refunded";
 }
 
-/* cdp._purchases_query(query text) -> text: checked, and independent of search_path; of NULL the orders */
+/* cdp._orders_query() -> text: the source where no query is given */
 Datum
-cdp_purchases_query(PG_FUNCTION_ARGS)
+cdp_orders_query(PG_FUNCTION_ARGS)
 {
-	bool		has_currency;
-	const char *rows = PG_ARGISNULL(0) ? ORDERS : cdp_purchases_source(text_to_cstring(PG_GETARG_TEXT_PP(0)), &has_currency);
-
-	PG_RETURN_TEXT_P(cstring_to_text(rows));
+	PG_RETURN_TEXT_P(cstring_to_text(ORDERS));
 }
 
 static void

@@ -54,6 +54,10 @@ SELECT cdp.rfm('infinity', amount, '2026-01-01') FROM o;
 SELECT cdp.rfm('-infinity', amount, '2026-01-01') FROM o;
 SELECT cdp.rfm(at, amount, 'infinity') FROM o;
 \echo :LAST_ERROR_SQLSTATE
+SELECT cdp.rfm(at, amount, '-infinity') FROM o;
+SELECT cdp.rfm_partial(at, amount, '-infinity') FROM o;
+SELECT cdp.rfm('4713-01-01 BC', 1, '294000-01-01');
+\echo :LAST_ERROR_SQLSTATE
 SELECT cdp.rfm(at, amount, at) FROM o WHERE customer_id = 1;
 \echo :LAST_ERROR_SQLSTATE
 -- the parts of the aggregate refuse to work outside of it

@@ -46,6 +46,16 @@ SELECT k, count(*) > 700 AS many, bool_and(grows > 0 AND grows < k) AS grows, ma
 	SELECT k, ln(e / lag(e) OVER w) / 0.02 AS grows, ln(e / lag(e) OVER w) - ln(lead(e) OVER w / e) AS bends FROM (
 		SELECT k, h, expected_purchases(mbgcnbd_model(k, 1.3, 20, 0.4, 3.7), 5, 40, 41, exp(h)) AS e FROM unnest(ARRAY[1, 2, 5]) k, generate_series(0, 15, 0.02) h) q
 	WINDOW w AS (PARTITION BY k ORDER BY h)) s GROUP BY k ORDER BY k;
+-- who came daily for some days, and a long horizon: no arrival at all has a probability below the least float8 (values of 40-digit arithmetic)
+SELECT c.*, abs(expected_purchases(m, x, t_x, t_cal, 52) / p_alive(m, x, t_x, t_cal) / exact - 1) < 1e-11 AS right
+FROM (VALUES (4, 3.1272999093289373, 0.7448987503230192, 0.5616766857833922, 3.9834566463767334, 50, 0.5, 0.5, 502.63137940749355375),
+	(4, 1.7391150853456128, 1.0312072821817064, 0.25240268217504375, 19.467035054393484, 50, 0.14356111584519304, 0.5, 970.89862608523380309),
+	(8, 0.5, 0.5, 0.8, 2.4, 40, 5.9, 6, 116.04048197094576536)) c(k, r, alpha, a, b, x, t_x, t_cal, exact),
+	mbgcnbd_model(k, r, alpha, a, b) m;
+-- many phases cost no minutes
+SET statement_timeout = '30s';
+SELECT dert(mbgcnbd_model(100, 0.5, 0.01, 0.8, 2.4), 3, 30, 52, 0.002) BETWEEN 0 AND 100 AS cheap;
+RESET statement_timeout;
 -- a quantile is where the chance of a purchase is that probability
 SELECT name, bool_and(pg_temp.near(p, q, 1e-11) = 'ok') AS back, count(p) FROM (
 	SELECT 'bgnbd' AS name, q, p_purchase(m, 3, 30, 40, next_purchase(m, 3, 30, 40, q)) AS p FROM bgnbd_model(0.24, 4.4, 0.8, 2.4) m, unnest(ARRAY[0.001, 0.1, 0.3, 0.6]::float8[]) q

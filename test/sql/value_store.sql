@@ -52,6 +52,15 @@ CALL cdp.fit_value_models(purchases => 'SELECT 1, timestamptz ''2025-06-01'', 10
 CALL cdp.fit_value_models(purchases => 'SELECT g, timestamptz ''2025-06-01'' - g * interval ''1 day'', 10.0 FROM generate_series(1, 50) g');
 SELECT name, chosen, converged, boundary, reason, parameters::text ~ 'NaN' AS nan FROM cdp.value_model ORDER BY value_model_id DESC LIMIT 12;
 
+-- names are found in the search_path of the caller
+CREATE SCHEMA value_store_shop;
+CREATE TABLE value_store_shop.bought AS SELECT i % 20 AS buyer, date '2025-01-01' + i * 3 AS day, 5 AS total FROM generate_series(1, 50) i;
+SET search_path = value_store_shop;
+CALL cdp.fit_value_models(purchases => 'SELECT buyer, day, total FROM bought');
+RESET search_path;
+SELECT count(*), min(customers), min(purchases) FROM cdp.value_model WHERE scope = 'query' AND chosen AND name <> 'churn';
+DROP SCHEMA value_store_shop CASCADE;
+
 -- bad input
 CALL cdp.fit_value_models(unit => '1 month');
 CALL cdp.fit_value_models(unit => '90 minutes');

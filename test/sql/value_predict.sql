@@ -132,10 +132,10 @@ JOIN (SELECT x, expected_purchases(m, x, 30, 39, 5000) AS e FROM mbgnbd_model(0.
 -- a chance p to leave that is the same for all, one in 200: what a and b are spread over is a point, and the answer elementary:
 -- alive 1 / (1 + p / (1 - p) * ((alpha + T) / (alpha + t_x))^(r + x)), purchases of who is alive (1 - (1 + p t / (alpha + T))^-(r + x)) / p
 SELECT size, round(p_alive(m, 2, 30, 39)::numeric, 7) AS alive, round((1 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 7) AS by_hand,
-	round(expected_purchases(m, 2, 30, 39, 5000)::numeric, 4) AS purchases,
-	round(((1 - (1 + 0.005 * 5000 / 46) ^ -2.5) / 0.005 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 4) AS by_hand,
-	round(p_alive(m, 2, 30, 39, 5000)::numeric, 6) AS later, round(((1 + 0.005 * 5000 / 46) ^ -2.5 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 6) AS by_hand
-FROM unnest('{1e9,1e12,1e17,1e20}'::float8[]) size, mbgnbd_model(0.5, 7, 0.005 * size, 0.995 * size) m;
+	round(expected_purchases(m, 2, 30, 39, 50000)::numeric, 4) AS purchases,
+	round(((1 - (1 + 0.005 * 50000 / 46) ^ -2.5) / 0.005 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 4) AS by_hand,
+	round(p_alive(m, 2, 30, 39, 50000)::numeric, 6) AS later, round(((1 + 0.005 * 50000 / 46) ^ -2.5 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 6) AS by_hand
+FROM unnest('{1e10,1e12,1e14,1e17,1e20}'::float8[]) size, mbgnbd_model(0.5, 7, 0.005 * size, 0.995 * size) m;
 -- NULL
 SELECT p_alive(m, NULL, 0, 9) AS a, expected_purchases(m, 0, 0, 9, NULL) AS b, next_purchase(m, 0, 0, NULL) AS c, clv(m, NULL, 0, 0, 9, 1, 9, 0) AS d, expected_amount(NULL, 1, 1) AS e, purchase_pmf(NULL::nbd_model, 1, 1) AS f, clv_ci(m, NULL, 0, 0, 9, 1, 9, 0) AS g, simple_clv(1, NULL, 1, 1) AS h
 FROM bgnbd_model(0.24, 4.4, 0.8, 2.4) m;

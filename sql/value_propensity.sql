@@ -1,5 +1,5 @@
 -- value_propensity: how likely a customer does something soon, from what he did lately.
--- Page: doc/value_propensity.md  Tests: test/sql/value_propensity.sql, test/pgtap/value_propensity.sql
+-- Page: doc/value_propensity.md  Tests: test/sql/value_propensity.sql
 --
 -- A logistic model per goal, an event's name.  It learns from the customers who were seen in the lookback before as_of - horizon:
 -- their features then, and whether the goal came within the horizon.

@@ -1,5 +1,5 @@
--- value_store: fitted models as rows: which one is used, on what it stands, and how well it told what is known by now.
--- Page: doc/value_store.md  Tests: test/sql/value_store.sql, test/specs/value_store_fit_fit.spec
+-- value_store: fitted models as rows: which one is used, and on what it stands.
+-- Page: doc/value_store.md  Tests: test/sql/value_store.sql, test/specs/value_fit_fit.spec
 --
 -- A fit reads the purchases three times, as of now, one holdout ago and two holdouts ago, into one temporary table:
 --

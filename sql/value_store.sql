@@ -200,11 +200,11 @@ CREATE OR REPLACE PROCEDURE cdp.fit_value_models(as_of timestamptz DEFAULT NULL,
 	holdout interval DEFAULT '90 days', currency text DEFAULT NULL) LANGUAGE plpgsql
 AS $$
 DECLARE
-	run  bigint;
-	fits jsonb;
-BEGIN
 	-- names in a query are the caller's: it is looked up before the path is pinned
-	purchases := cdp._purchases_query(purchases);
+	source text := cdp._purchases_query(purchases);
+	run    bigint;
+	fits   jsonb;
+BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
 	as_of := cdp._as_of(as_of);
@@ -222,7 +222,7 @@ BEGIN
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._job_step(run);
-	fits := cdp._fit_value_models(as_of, purchases, unit, holdout, currency);
+	fits := cdp._fit_value_models(as_of, source, unit, holdout, currency);
 	PERFORM cdp._job_progress(run, 1);
 	PERFORM cdp._store_value_models(CASE WHEN purchases IS NULL THEN 'sales_order' ELSE 'query' END, fits);
 	PERFORM cdp._job_progress(run, 1);

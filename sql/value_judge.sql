@@ -12,33 +12,37 @@ AS $$
 -- What the model expects of the time it was fitted to.  A customer's clock starts on his first day; by the end of day d he
 -- has been known for d - first day.
 DECLARE
+	max_periods CONSTANT int := 10000;
 	day0      date := (data_from AT TIME ZONE zone)::date;
 	last_day  date := (as_of AT TIME ZONE zone)::date;
-	tracking  jsonb;
+	tracking  jsonb := '[]';
 	frequency jsonb;
 	source    text := coalesce(cdp._purchases_query(purchases), cdp._orders_query());
 	pmf       text;
 BEGIN
-	PERFORM cdp._begin_read_only();
-	EXECUTE format($q$
-		WITH firsts AS MATERIALIZED (
-			SELECT (t.first_at AT TIME ZONE $3)::date AS day, count(*) AS n FROM pg_temp._cdp_value_fit t GROUP BY 1),
-		lags AS MATERIALIZED (
-			SELECT lag, cdp.expected_purchases((SELECT jsonb_populate_record(NULL::cdp.%1$I, $1)), lag / $4::float8) AS e
-			FROM generate_series(0, $6 - $5) lag),
-		days AS (
-			SELECT DISTINCT s.customer_id, (s.occurred_at AT TIME ZONE $3)::date AS day FROM (%2$s) s
-			WHERE s.amount >= 0 AND s.occurred_at <= $2),
-		actual AS (SELECT (d.day - $5) / $4 + 1 AS period, count(*) AS n FROM days d GROUP BY 1),
-		begun AS (SELECT (f.day - $5) / $4 + 1 AS period, sum(f.n) AS n FROM firsts f GROUP BY 1),
-		expected AS (
-			SELECT p AS period, (SELECT sum(f.n * l.e) FROM firsts f JOIN lags l ON l.lag = least($5 + p * $4 - 1, $6) - f.day) AS total
-			FROM generate_series(1, ($6 - $5) / $4 + 1) p)
-		SELECT jsonb_agg(jsonb_build_object('period', e.period, 'until', least($5 + e.period * $4, $6 + 1),
-			'actual', coalesce(a.n, 0) - coalesce(b.n, 0), 'expected', round((coalesce(e.total, 0) - coalesce(e.before, 0))::numeric, 4)) ORDER BY e.period)
-		FROM (SELECT *, lag(total) OVER (ORDER BY period) AS before FROM expected) e LEFT JOIN actual a USING (period) LEFT JOIN begun b USING (period)$q$,
-		name || '_model', source) INTO tracking USING model, as_of, zone, days, day0, last_day;
-	PERFORM cdp._end_read_only();
+	-- one date of the year 1 among the purchases must not cost hours
+	IF (last_day - day0) / days < max_periods THEN
+		PERFORM cdp._begin_read_only();
+		EXECUTE format($q$
+			WITH firsts AS MATERIALIZED (
+				SELECT (t.first_at AT TIME ZONE $3)::date AS day, count(*) AS n FROM pg_temp._cdp_value_fit t GROUP BY 1),
+			lags AS MATERIALIZED (
+				SELECT lag, cdp.expected_purchases((SELECT jsonb_populate_record(NULL::cdp.%1$I, $1)), lag / $4::float8) AS e
+				FROM generate_series(0, $6 - $5) lag),
+			days AS (
+				SELECT DISTINCT s.customer_id, (s.occurred_at AT TIME ZONE $3)::date AS day FROM (%2$s) s
+				WHERE s.amount >= 0 AND s.occurred_at <= $2),
+			actual AS (SELECT (d.day - $5) / $4 + 1 AS period, count(*) AS n FROM days d GROUP BY 1),
+			begun AS (SELECT (f.day - $5) / $4 + 1 AS period, sum(f.n) AS n FROM firsts f GROUP BY 1),
+			expected AS (
+				SELECT p AS period, sum(f.n * l.e) AS total FROM generate_series(1, ($6 - $5) / $4 + 1) p CROSS JOIN firsts f
+				JOIN lags l ON l.lag = least($5 + p * $4 - 1, $6) - f.day GROUP BY p)
+			SELECT jsonb_agg(jsonb_build_object('period', e.period, 'until', least($5 + e.period * $4, $6 + 1),
+				'actual', coalesce(a.n, 0) - coalesce(b.n, 0), 'expected', round((coalesce(e.total, 0) - coalesce(e.before, 0))::numeric, 4)) ORDER BY e.period)
+			FROM (SELECT *, lag(total) OVER (ORDER BY period) AS before FROM expected) e LEFT JOIN actual a USING (period) LEFT JOIN begun b USING (period)$q$,
+			name || '_model', source) INTO tracking USING model, as_of, zone, days, day0, last_day;
+		PERFORM cdp._end_read_only();
+	END IF;
 	pmf := CASE WHEN name = 'mbgcnbd' AND (model->>'k')::int = 1 THEN 'mbgnbd_model' WHEN name <> 'mbgcnbd' THEN name || '_model' END;
 	EXECUTE format($q$
 		WITH spans AS MATERIALIZED (SELECT t.t_cal, count(*) AS n FROM pg_temp._cdp_value_fit t GROUP BY 1),
@@ -52,7 +56,7 @@ BEGIN
 		INTO frequency USING model;
 	RETURN jsonb_build_object('tracking', tracking, 'frequency', frequency);
 END $$;
-COMMENT ON FUNCTION cdp._judge_model(text, jsonb, timestamptz, text, int, text, timestamptz) IS 'internal: repeat purchases per period and customers per number of them, as they were and as the model expects them';
+COMMENT ON FUNCTION cdp._judge_model(text, jsonb, timestamptz, text, int, text, timestamptz) IS 'internal: repeat purchases per period (none when there are more than 10,000 periods) and customers per number of them, as they were and as the model expects them';
 
 CREATE OR REPLACE FUNCTION cdp._judge_holdout(name text, model jsonb, span float8) RETURNS jsonb
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -127,7 +131,7 @@ SELECT m.value_model_id, t.period, t.until, t.actual, t.expected,
 	sum(t.actual) OVER w AS actual_cumulative, sum(t.expected) OVER w AS expected_cumulative
 FROM cdp.value_model m, jsonb_to_recordset(m.diagnostics->'tracking') t(period int, until date, actual bigint, expected numeric)
 WINDOW w AS (PARTITION BY m.value_model_id ORDER BY t.period);
-COMMENT ON VIEW cdp.value_tracking IS 'Repeat purchases per period (unit of the model) over its data, as they were and as the chosen model expects them; until: the day after the period''s last. Unique: value_model_id, period.';
+COMMENT ON VIEW cdp.value_tracking IS 'Repeat purchases per period (unit of the model) over its data, as they were and as the chosen model expects them; no rows when the data last longer than 10,000 periods; until: the day after the period''s last. Unique: value_model_id, period.';
 
 CREATE OR REPLACE VIEW cdp.value_frequency AS
 SELECT m.value_model_id, t.x, t.x = 7 AS and_more, t.customers, t.expected

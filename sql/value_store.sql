@@ -159,7 +159,7 @@ BEGIN
 		CONTINUE WHEN fit IS NULL OR jsonb_typeof(fit) = 'null';
 		names := ARRAY(SELECT jsonb_array_elements_text(all_models->name));
 		row_ := cdp._model_fields(fit, names) || jsonb_build_object('name', name, 'chosen', false, 'bic',
-			cardinality(names) * ln((fit->>'customers')::float8) - 2 * (fit->>'log_likelihood')::float8);
+			cardinality(names) * ln(nullif((fit->>'customers')::float8, 0)) - 2 * (fit->>'log_likelihood')::float8);
 		IF name = 'gammagamma' THEN
 			row_ := row_ || jsonb_build_object('chosen', (fit->>'converged')::boolean, 'diagnostics', jsonb_build_object('correlation', correlation));
 		ELSIF name = 'nbd' THEN

@@ -59,6 +59,14 @@ SET search_path = value_store_shop;
 CALL cdp.fit_value_models(purchases => 'SELECT buyer, day, total FROM bought');
 RESET search_path;
 SELECT count(*), min(customers), min(purchases) FROM cdp.value_model WHERE scope = 'query' AND chosen AND name <> 'churn';
+-- nothing but gifts; a date of the year 1, which must not cost a line for every week since
+CALL cdp.fit_value_models(purchases => 'SELECT i % 20, date ''2025-01-01'' + i * 3, 0 FROM generate_series(1, 50) i');
+SELECT name, chosen, reason, bic FROM cdp.value_model WHERE name = 'gammagamma' ORDER BY value_model_id DESC LIMIT 1;
+SET statement_timeout = '60s';
+CALL cdp.fit_value_models(purchases => 'SELECT i % 20, CASE i WHEN 9 THEN date ''0001-01-01'' ELSE date ''2025-01-01'' + i * 3 END, 5 FROM generate_series(1, 50) i');
+RESET statement_timeout;
+SELECT m.name IS NOT NULL AS chosen, (SELECT count(*) FROM cdp.value_tracking t WHERE t.value_model_id = m.value_model_id) AS periods, (SELECT count(*) > 0 FROM cdp.value_holdout t WHERE t.value_model_id = m.value_model_id) AS judged
+FROM cdp.value_model m WHERE m.scope = 'query' AND m.chosen AND m.name NOT IN ('churn', 'gammagamma');
 DROP SCHEMA value_store_shop CASCADE;
 
 -- bad input

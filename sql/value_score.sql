@@ -405,7 +405,7 @@ BEGIN
 		FROM change d WHERE NOT d.is_first AND d.old_churn < current_setting('cdp.churn_threshold')::float8
 			AND d.new_churn >= current_setting('cdp.churn_threshold')::float8)
 	SELECT cdp._insert_events(array_agg(h.customer_id), array_agg(h.name), array_agg(at), array_agg(h.properties),
-		array_agg(format('value:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of))), array_agg('cdp'::text), array_agg(NULL::text), true)
+		array_agg(format('value:%s:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of), h.properties->>'to')), array_agg('cdp'::text), array_agg(NULL::text), true)
 	INTO n FROM happened h WHERE events HAVING count(*) > 0;
 
 	INSERT INTO cdp.customer_value AS c (customer_id, value_model_id, first_at, last_at, frequency, monetary, x, mean_amount, r, f, m, group8,

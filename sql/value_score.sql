@@ -41,6 +41,11 @@ CREATE OR REPLACE FUNCTION cdp._round_value(value float8) RETURNS numeric
 RETURN CASE WHEN value >= 1 AND value < 'Infinity' THEN round(value::numeric, greatest(-15, least(2, 2 - floor(log(value))::int))) WHEN value < 1 THEN round(value::numeric, 2) END;
 COMMENT ON FUNCTION cdp._round_value(float8) IS 'internal: money with three significant digits, not finer than two decimals; NULL when it is not finite';
 
+CREATE OR REPLACE FUNCTION cdp._round_ratio(ratio float8) RETURNS float8
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ratio < 10 THEN round(ratio * 100) / 100 ELSE round(ratio) END;
+COMMENT ON FUNCTION cdp._round_ratio(float8) IS 'internal: 2 decimals, none from 10 on, where a customer is long gone: else every row of every such customer would be written every day';
+
 CREATE OR REPLACE FUNCTION cdp._score_sql(name text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN format($q$
@@ -53,7 +58,7 @@ RETURN format($q$
 	FROM base b
 	CROSS JOIN LATERAL (SELECT cdp._score_outlook((SELECT cdp.as_%1$s($1)), (SELECT cdp.as_gammagamma($2)), b.x::float8, b.t_x, b.t_cal, b.exact_mean, $4, $6, $7) AS a OFFSET 0) o
 	CROSS JOIN LATERAL (SELECT cdp._typical_gap(b.x, b.t_x, $5) AS typical_gap,
-		round((b.t_cal - b.t_x) / nullif(cdp._typical_gap(b.x, b.t_x, $5), 0) * 100) / 100 AS gap_ratio OFFSET 0) g$q$, name);
+		cdp._round_ratio((b.t_cal - b.t_x) / nullif(cdp._typical_gap(b.x, b.t_x, $5), 0)) AS gap_ratio OFFSET 0) g$q$, name);
 COMMENT ON FUNCTION cdp._score_sql(text) IS 'internal: the query from base (RFM and BTYD of customers) to rows of cdp.customer_value without stage, tier and the interval of clv. $1 model of this name, $2 of money, $3 of churn, $4 days of a unit, $5 mean gap, $6 discount per unit, $7 margin, $8 time zone';
 
 CREATE OR REPLACE PROCEDURE cdp.score_customers(as_of timestamptz DEFAULT NULL, batch int DEFAULT 10000, events boolean DEFAULT true) LANGUAGE plpgsql
@@ -190,7 +195,7 @@ COMMENT ON COLUMN cdp.customer_value.clv_lo IS 'lower bound of its 95 % interval
 COMMENT ON COLUMN cdp.customer_value.clv_hi IS 'upper bound';
 COMMENT ON COLUMN cdp.customer_value.next_purchase_at IS 'day by which he buys with probability 1/2; NULL when that is never';
 COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days';
-COMMENT ON COLUMN cdp.customer_value.gap_ratio IS 'time since last_at divided by typical_gap, 2 decimals';
+COMMENT ON COLUMN cdp.customer_value.gap_ratio IS 'time since last_at divided by typical_gap; 2 decimals, none from 10 on';
 COMMENT ON COLUMN cdp.customer_value.churn_score IS 'probability of no purchase within the holdout of the churn model, 2 decimals; see cdp.churn_score()';
 COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule';
 COMMENT ON COLUMN cdp.customer_value.value_tier IS 'see cdp.value_tier; NULL without clv';
@@ -346,7 +351,7 @@ BEGIN
 		FROM change d WHERE NOT d.is_first AND d.old_churn < current_setting('cdp.churn_threshold')::float8
 			AND d.new_churn >= current_setting('cdp.churn_threshold')::float8)
 	SELECT cdp._insert_events(array_agg(h.customer_id), array_agg(h.name), array_agg(at), array_agg(h.properties),
-		array_agg(format('value:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of))), array_agg('cdp'::text), array_agg(NULL::text), true)
+		array_agg(format('value:%s:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of), h.properties->>'to')), array_agg('cdp'::text), array_agg(NULL::text), true)
 	INTO n FROM happened h WHERE events HAVING count(*) > 0;
 
 	INSERT INTO cdp.customer_value AS c (customer_id, value_model_id, first_at, last_at, frequency, monetary, x, mean_amount, r, f, m, group8,

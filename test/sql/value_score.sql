@@ -69,6 +69,10 @@ SELECT name, properties->>'from' AS was, source, occurred_at FROM cdp.event WHER
 SELECT count(*) = (SELECT count(*) FROM cdp.lifecycle_log WHERE as_of = cdp.now() AND from_stage IS NOT NULL) AS one_event_per_change, count(*) = count(DISTINCT message_id) AS no_double
 FROM cdp.event WHERE name = 'Lifecycle Stage Changed' AND occurred_at = cdp.now();
 SELECT kind, title ~ '流失期 → ' AS moved FROM cdp.timeline(:lost, from_time => '2025-07-01') WHERE kind = 'lifecycle';
+-- the order goes again before the clock moves: told, too
+DELETE FROM cdp.sales_order WHERE order_id = 'back';
+CALL cdp.score_customers();
+SELECT properties->>'to' AS becomes FROM cdp.event WHERE profile_id = :lost AND name = 'Lifecycle Stage Changed' ORDER BY event_id;
 -- a merge takes the loser's row with it; the next run counts both as one
 SELECT customer_id AS winner FROM cdp.customer_value WHERE customer_id <> :lost ORDER BY customer_id LIMIT 1 \gset
 SELECT a.frequency + b.frequency AS together FROM cdp.customer_value a, cdp.customer_value b WHERE a.customer_id = :winner AND b.customer_id = :lost \gset
@@ -81,7 +85,6 @@ SELECT cdp.unmerge_customer(:lost, 'test') IS NOT NULL AS apart;
 CALL cdp.score_customers();
 SELECT count(*) AS rows, sum(frequency) = :together AS together FROM cdp.customer_value WHERE customer_id IN (:winner, :lost);
 -- a profile that goes takes his rows; orders that are taken back too, in the next run
-DELETE FROM cdp.sales_order WHERE order_id = 'back';
 UPDATE cdp.sales_order SET status = 'cancelled' WHERE cdp.customer_id(profile_id) = :lost;
 CALL cdp.score_customers();
 SELECT count(*) FROM cdp.customer_value WHERE customer_id = :lost;

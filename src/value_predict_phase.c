@@ -204,7 +204,7 @@ integrate_arrivals(const Outlook *o, double t, double *purchases, double *alive)
 	const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, true);
 	double		first[FEW_PURCHASES] = {0};
 	double		total = 0;
-	Root		turn[MODEL_MAX_K];
+	Root		turn[MODEL_MAX_K] = {{0}};
 
 	for (int j = 0; j < o->k; j++)
 	{

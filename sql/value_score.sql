@@ -293,7 +293,8 @@ BEGIN
 				c.group8, c.group11, c.p_alive, c.expected_30, c.expected_90, c.expected_365, c.expected_amount, c.clv,
 				c.clv_lo, c.clv_hi, c.next_purchase_at, c.typical_gap, c.gap_ratio, c.churn_score, c.lifecycle_stage,
 				c.value_tier, $9, true
-			FROM cdp.customer_value c WHERE NOT EXISTS (SELECT FROM staged n WHERE n.customer_id = c.customer_id)
+			-- an anti join would make a hash table of staged, and one for as many rows as the planner fears: 50 million
+			FROM (SELECT c.*, n.customer_id AS known FROM staged n RIGHT JOIN cdp.customer_value c USING (customer_id) OFFSET 0) c WHERE c.known IS NULL
 			RETURNING 1)
 		SELECT (SELECT count(*) FROM work), (SELECT count(*) FROM staged), jsonb_build_object(
 			'r', (SELECT jsonb_agg(jsonb_build_array(r, recency) ORDER BY r DESC) FROM (SELECT r, max(extract(epoch FROM recency)) AS recency FROM base GROUP BY r) x),

@@ -344,11 +344,11 @@ CREATE OR REPLACE PROCEDURE cdp.fit_value_models(as_of timestamptz DEFAULT NULL,
 	holdout interval DEFAULT '90 days', currency text DEFAULT NULL) LANGUAGE plpgsql
 AS $$
 DECLARE
+	-- its names are found in the caller's search_path, which is still in force
+	source CONSTANT text := cdp._purchases_query(purchases);
 	run  bigint;
 	fits jsonb;
 BEGIN
-	-- names in it are found in the caller's search_path, while it is in force
-	purchases := cdp._purchases_query(purchases);
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
 	as_of := coalesce(as_of, cdp.now());
@@ -368,7 +368,7 @@ BEGIN
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._job_step(run);
-	fits := cdp._fit_value_models(as_of, purchases, unit, holdout, currency);
+	fits := cdp._fit_value_models(as_of, source, unit, holdout, currency);
 	PERFORM cdp._job_progress(run, 1);
 	PERFORM cdp._store_value_models(CASE WHEN purchases IS NULL THEN 'sales_order' ELSE 'query' END, fits);
 	PERFORM cdp._job_progress(run, 1);

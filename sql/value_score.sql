@@ -296,7 +296,7 @@ BEGIN ATOMIC
 		ln(1 + current_setting('cdp.clv_discount')::float8) * coalesce(extract(epoch FROM m.unit) / 86400, 7)::float8 / 365,
 		current_setting('cdp.clv_margin')::float8
 	FROM (VALUES (1)) one
-	LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name NOT IN ('gammagamma', 'churn')
+	LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name NOT IN ('gammagamma', 'churn', 'propensity')
 		ORDER BY v.value_model_id DESC LIMIT 1) m ON true
 	LEFT JOIN LATERAL (SELECT v.value_model_id FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name = 'gammagamma'
 		ORDER BY v.value_model_id DESC LIMIT 1) g ON true

@@ -219,7 +219,7 @@ PERFORM cdp._ensure_table('customer_value', $t$ (
 	typical_gap      interval,
 	gap_ratio        float8,
 	churn_score      float8,
-	lifecycle_stage  text NOT NULL,
+	lifecycle_stage  text,
 	value_tier       text,
 	changed_at       timestamptz NOT NULL
 ) $t$);
@@ -249,7 +249,7 @@ COMMENT ON COLUMN cdp.customer_value.next_purchase_at IS 'day by which he buys w
 COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days';
 COMMENT ON COLUMN cdp.customer_value.gap_ratio IS 'time since last_at divided by typical_gap; 2 decimals, none from 10 on';
 COMMENT ON COLUMN cdp.customer_value.churn_score IS 'probability of no purchase within the holdout of the churn model, 2 decimals; see cdp.churn_score()';
-COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule';
+COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule; NULL where no rule holds';
 COMMENT ON COLUMN cdp.customer_value.value_tier IS 'see cdp.value_tier; NULL without clv';
 COMMENT ON COLUMN cdp.customer_value.changed_at IS 'as_of of the run that wrote the row last';
 
@@ -399,7 +399,7 @@ BEGIN
 		INSERT INTO cdp.lifecycle_log (customer_id, from_stage, to_stage, as_of, reason)
 		SELECT d.customer_id, d.old_stage, d.new_stage, _apply_scores.as_of,
 			jsonb_strip_nulls(jsonb_build_object('purchases', d.frequency, 'gap_ratio', d.gap_ratio, 'p_alive', d.p_alive))
-		FROM change d WHERE d.new_stage IS DISTINCT FROM d.old_stage ORDER BY d.customer_id),
+		FROM change d WHERE d.new_stage <> coalesce(d.old_stage, '') ORDER BY d.customer_id),
 	happened AS (
 		SELECT d.customer_id, 'Lifecycle Stage Changed' AS name, jsonb_build_object('from', d.old_stage, 'to', d.new_stage) AS properties, 'stage' AS kind
 		FROM change d WHERE NOT d.is_first AND d.old_stage <> d.new_stage

@@ -52,7 +52,7 @@ RETURN format($q$
 	SELECT b.*, $1::bigint AS value_model_id, (o.a).p_alive, (o.a).expected_30, (o.a).expected_90, (o.a).expected_365, (o.a).expected_amount, (o.a).clv,
 		-- a whole day, so that it moves only when the customer's own numbers do
 		(((b.first_at AT TIME ZONE $8)::date + ceil((b.t_cal + (o.a).next_purchase) * $4)::int)::timestamp AT TIME ZONE $8) AS next_purchase_at,
-		make_interval(days => greatest(1, round(g.typical_gap * $4)::int)) AS typical_gap, g.gap_ratio,
+		CASE WHEN g.typical_gap IS NOT NULL THEN make_interval(days => greatest(1, round(g.typical_gap * $4)::int)) END AS typical_gap, g.gap_ratio,
 		round(cdp.churn_score((o.a).p_alive, g.gap_ratio, b.x, b.t_cal, (SELECT cdp.as_logistic($3))) * 100) / 100 AS churn_score,
 		rank() OVER (ORDER BY (o.a).clv DESC NULLS LAST) AS "position", count((o.a).clv) OVER () AS valued
 	FROM base b
@@ -167,7 +167,7 @@ PERFORM cdp._ensure_table('customer_value', $t$ (
 	typical_gap      interval,
 	gap_ratio        float8,
 	churn_score      float8,
-	lifecycle_stage  text NOT NULL,
+	lifecycle_stage  text,
 	value_tier       text,
 	changed_at       timestamptz NOT NULL
 ) $t$);
@@ -194,10 +194,10 @@ COMMENT ON COLUMN cdp.customer_value.clv IS 'expected money of the next 12 month
 COMMENT ON COLUMN cdp.customer_value.clv_lo IS 'lower bound of its 95 % interval for what is not known of the models'' parameters, as of changed_at; NULL at a boundary';
 COMMENT ON COLUMN cdp.customer_value.clv_hi IS 'upper bound';
 COMMENT ON COLUMN cdp.customer_value.next_purchase_at IS 'day by which he buys with probability 1/2; NULL when that is never';
-COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days';
+COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days; NULL without a model';
 COMMENT ON COLUMN cdp.customer_value.gap_ratio IS 'time since last_at divided by typical_gap; 2 decimals, none from 10 on';
 COMMENT ON COLUMN cdp.customer_value.churn_score IS 'probability of no purchase within the holdout of the churn model, 2 decimals; see cdp.churn_score()';
-COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule';
+COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule; NULL where no rule holds';
 COMMENT ON COLUMN cdp.customer_value.value_tier IS 'see cdp.value_tier; NULL without clv';
 COMMENT ON COLUMN cdp.customer_value.changed_at IS 'as_of of the run that wrote the row last';
 
@@ -340,7 +340,7 @@ BEGIN
 		INSERT INTO cdp.lifecycle_log (customer_id, from_stage, to_stage, as_of, reason)
 		SELECT d.customer_id, d.old_stage, d.new_stage, _apply_scores.as_of,
 			jsonb_strip_nulls(jsonb_build_object('purchases', d.frequency, 'gap_ratio', d.gap_ratio, 'p_alive', d.p_alive))
-		FROM change d WHERE d.new_stage IS DISTINCT FROM d.old_stage ORDER BY d.customer_id),
+		FROM change d WHERE d.new_stage <> coalesce(d.old_stage, '') ORDER BY d.customer_id),
 	happened AS (
 		SELECT d.customer_id, 'Lifecycle Stage Changed' AS name, jsonb_build_object('from', d.old_stage, 'to', d.new_stage) AS properties, 'stage' AS kind
 		FROM change d WHERE NOT d.is_first AND d.old_stage <> d.new_stage

@@ -201,7 +201,7 @@ CREATE OR REPLACE PROCEDURE cdp.fit_value_models(as_of timestamptz DEFAULT NULL,
 AS $$
 DECLARE
 	-- names in a query are the caller's: it is looked up before the path is pinned
-	source text := cdp._purchases_query(purchases);
+	source CONSTANT text := cdp._purchases_query(purchases);
 	run    bigint;
 	fits   jsonb;
 BEGIN

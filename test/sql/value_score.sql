@@ -89,6 +89,14 @@ UPDATE cdp.sales_order SET status = 'cancelled' WHERE cdp.customer_id(profile_id
 CALL cdp.score_customers();
 SELECT count(*) FROM cdp.customer_value WHERE customer_id = :lost;
 SELECT count(*) FROM cdp.value_work;
+-- rules that hold for nobody with two purchases: no stage, no row of the log, and no end of the run
+BEGIN;
+DELETE FROM cdp.customer_value;
+UPDATE cdp.lifecycle_rule SET min_purchases = 5, min_gap_ratio = NULL, max_p_alive = NULL WHERE lifecycle_rule <> '获取期';
+SELECT cdp._score_prepare('2025-07-03 00:00+08') > 0 AS differ, cdp._apply_scores('2025-07-03 00:00+08', 1000000, true) > 0 AS written;
+SELECT count(*) > 0 AS no_stage, bool_and(frequency BETWEEN 2 AND 4) AS as_ruled FROM cdp.customer_value WHERE lifecycle_stage IS NULL;
+SELECT count(*) FROM cdp.lifecycle_log WHERE as_of = '2025-07-03 00:00+08' AND customer_id IN (SELECT customer_id FROM cdp.customer_value WHERE lifecycle_stage IS NULL);
+ROLLBACK;
 -- without events
 SET cdp.now = '2026-01-01 00:00+08';
 CALL cdp.score_customers(events => false, batch => 7);

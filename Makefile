@@ -38,6 +38,7 @@ CDP_MODULES = \
 	value_cycle \
 	value_affinity \
 	value_store \
+	value_judge \
 	value_score \
 	value_propensity \
 	audience \

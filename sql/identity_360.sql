@@ -124,7 +124,7 @@ BEGIN
 			FROM cdp.sales_order o WHERE o.profile_id = ANY (profile_ids)),
 		'rfm', (SELECT jsonb_object_agg(r.currency, jsonb_build_object('recency', (r.v).recency, 'frequency', (r.v).frequency, 'monetary', (r.v).monetary))
 			FROM (SELECT s.currency, cdp.rfm(s.ordered_at, s.amount - s.refunded, cdp.now()) AS v FROM cdp.sales_order s
-			      WHERE s.profile_id = ANY (profile_ids) AND s.status IN ('paid', 'shipped', 'completed', 'refunded') AND s.ordered_at <= cdp.now()
+			      WHERE s.profile_id = ANY (profile_ids) AND cdp._is_purchase(s.status) AND s.ordered_at <= cdp.now()
 			      GROUP BY s.currency) r));
 END $$;
 COMMENT ON FUNCTION cdp._customer_360_orders(bigint, bigint[]) IS 'internal: keys orders and rfm of customer_360, per currency';

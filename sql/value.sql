@@ -56,7 +56,7 @@ COMMENT ON FUNCTION cdp._rfm_detail_final(cdp.rfm_state) IS 'internal: all facts
 CREATE OR REPLACE AGGREGATE cdp.rfm(occurred_at timestamptz, amount numeric, as_of timestamptz) (
 	SFUNC = cdp._rfm_accum, STYPE = cdp.rfm_state, SSPACE = 96, INITCOND = '()',
 	COMBINEFUNC = cdp._rfm_combine, FINALFUNC = cdp._rfm_final, PARALLEL = SAFE);
-COMMENT ON AGGREGATE cdp.rfm(timestamptz, numeric, timestamptz) IS 'Recency, frequency and money of one customer: amount >= 0 is a purchase, amount < 0 a refund, which lowers the money and is no purchase; rows after as_of do not exist. Exact. A row with a NULL is skipped; NULL without a purchase. Errors: 22023 for NaN or infinite amounts, infinite times, as_of that differ within a group.';
+COMMENT ON AGGREGATE cdp.rfm(timestamptz, numeric, timestamptz) IS 'Recency, frequency and money of one customer: amount >= 0 is a purchase, amount < 0 a refund, which lowers the money and is no purchase; rows after as_of do not exist. Exact. A row with a NULL is skipped; NULL without a purchase. Errors: 22023 for NaN or infinite amounts, infinite times, as_of that is infinite or differs within a group; 22008 for a recency beyond 290,000 years.';
 CREATE OR REPLACE AGGREGATE cdp.rfm(occurred_at timestamptz, amount bigint, as_of timestamptz) (
 	SFUNC = cdp._rfm_accum, STYPE = cdp.rfm_state, SSPACE = 96, INITCOND = '()',
 	COMBINEFUNC = cdp._rfm_combine, FINALFUNC = cdp._rfm_final, PARALLEL = SAFE);
@@ -84,6 +84,18 @@ CREATE OR REPLACE AGGREGATE cdp._rfm_detail(occurred_at timestamptz, amount nume
 	COMBINEFUNC = cdp._rfm_combine, FINALFUNC = cdp._rfm_detail_final, PARALLEL = SAFE);
 COMMENT ON AGGREGATE cdp._rfm_detail(timestamptz, numeric, timestamptz, numeric) IS 'internal: as cdp.rfm over orders that know their refunds, with all facts of the state';
 
+CREATE OR REPLACE FUNCTION cdp._as_of(as_of timestamptz) RETURNS timestamptz
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_as_of';
+COMMENT ON FUNCTION cdp._as_of(timestamptz) IS 'internal: the moment that an argument as_of means, cdp.now() for NULL; 22023 when it is infinite';
+
+CREATE OR REPLACE FUNCTION cdp._is_purchase(status text) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN status IN ('paid', 'shipped', 'completed', 'refunded');
+COMMENT ON FUNCTION cdp._is_purchase(text) IS 'internal: whether an order of this status is a purchase, wherever purchases are counted; NULL for NULL';
+
+CREATE OR REPLACE FUNCTION cdp._orders_query() RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cdp_orders_query';
+COMMENT ON FUNCTION cdp._orders_query() IS 'internal: the query for the orders of the CDP as purchases, by One ID: customer_id, occurred_at, amount, refunded, currency';
 CREATE OR REPLACE FUNCTION cdp._purchases_query(query text) RETURNS text
 	LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_purchases_query';
 COMMENT ON FUNCTION cdp._purchases_query(text) IS 'internal: a query for purchases, looked up in the caller''s search_path, checked, and printed so that it needs none; columns customer_id, occurred_at, amount and, when it has four, currency. Errors: 42601, 42804 and 0A000 with a hint, and those of the query itself.';
@@ -95,3 +107,6 @@ COMMENT ON FUNCTION cdp._purchases_query(text) IS 'internal: a query for purchas
 ('function', '_rfm_detail', 'EXECUTE', '{reader}'),
 ('function', '_local_to_utc', 'EXECUTE', '{reader}'),
 ('function', '_purchases_query', 'EXECUTE', '{reader}'),
+('function', '_orders_query', 'EXECUTE', '{reader}'),
+('function', '_as_of', 'EXECUTE', '{reader}'),
+('function', '_is_purchase', 'EXECUTE', '{reader}'),

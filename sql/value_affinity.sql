@@ -134,7 +134,7 @@ BEGIN ATOMIC
 			row_number() OVER (PARTITION BY coalesce(a.customer_id, o.profile_id) ORDER BY max(o.ordered_at) DESC, l.product_id COLLATE "C") AS n
 		FROM cdp.sales_order o JOIN cdp.sales_order_line l ON l.order_id = o.order_id
 		LEFT JOIN cdp.profile_alias a ON a.profile_id = o.profile_id
-		WHERE o.status IN ('paid', 'shipped', 'completed', 'refunded') AND (o.refunded < o.amount OR o.amount = 0)
+		WHERE cdp._is_purchase(o.status) AND (o.refunded < o.amount OR o.amount = 0)
 		  AND o.ordered_at > _product_buyers.from_time AND o.ordered_at <= _product_buyers.to_time
 		  AND l.quantity > 0 AND coalesce(l.unit_price, 0) >= 0
 		GROUP BY 1, 2) d
@@ -281,7 +281,7 @@ BEGIN
 	WITH owned AS MATERIALIZED (
 		SELECT l.product_id, max(o.ordered_at) AS last_at, max(coalesce(l.category, p.category)) AS category
 		FROM cdp.sales_order o JOIN cdp.sales_order_line l ON l.order_id = o.order_id LEFT JOIN cdp.product p ON p.product_id = l.product_id
-		WHERE o.profile_id = ANY (ids) AND o.status IN ('paid', 'shipped', 'completed', 'refunded') AND (o.refunded < o.amount OR o.amount = 0)
+		WHERE o.profile_id = ANY (ids) AND cdp._is_purchase(o.status) AND (o.refunded < o.amount OR o.amount = 0)
 		  AND o.ordered_at <= cdp.now() AND l.quantity > 0 AND coalesce(l.unit_price, 0) >= 0
 		GROUP BY l.product_id
 	), out AS MATERIALIZED (

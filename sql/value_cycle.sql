@@ -46,7 +46,7 @@ BEGIN
 					max(o.ordered_at) AS last_at, %s AS quantity
 				FROM cdp.sales_order o%s
 				LEFT JOIN cdp.profile_alias a ON a.profile_id = o.profile_id
-				WHERE o.status IN ('paid', 'shipped', 'completed', 'refunded') AND (o.refunded < o.amount OR o.amount = 0)
+				WHERE cdp._is_purchase(o.status) AND (o.refunded < o.amount OR o.amount = 0)
 				  AND o.ordered_at <= $1 AND o.ordered_at > '-infinity'%s
 				GROUP BY 1, 2, 3) d
 			WINDOW w AS (PARTITION BY d.customer_id, d.key ORDER BY d.day)) g
@@ -72,11 +72,59 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._check_within(interval) IS 'internal: a span of time in days; 22023 unless it is positive and up to 100 years';
 
+CREATE OR REPLACE PROCEDURE cdp.track_repurchases(as_of timestamptz DEFAULT NULL, batch int DEFAULT 10000) LANGUAGE plpgsql
+AS $$
+DECLARE
+	run       bigint;
+	d         record;
+	customers bigint[] := '{}';
+	dues      jsonb[] := '{}';
+BEGIN
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM cdp._require_version();
+	as_of := cdp._as_of(as_of);
+	batch := coalesce(batch, 10000);
+	IF batch < 1 THEN
+		RAISE EXCEPTION 'batch is %', batch USING ERRCODE = 'invalid_parameter_value', HINT = 'It is the number of customers per transaction; the usual one is 10000.';
+	END IF;
+	BEGIN
+		run := cdp._job_begin('track_repurchases');
+	EXCEPTION WHEN object_in_use THEN
+		RAISE EXCEPTION 'repurchases are being tracked already' USING ERRCODE = 'lock_not_available', HINT = 'SELECT * FROM cdp.job_status shows by whom.';
+	END;
+	COMMIT;
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM cdp._job_step(run);
+	FOR d IN SELECT r.customer_id, jsonb_build_object('category', r.key, 'last_at', r.last_at, 'due_at', r.due_at, 'purchases', r.purchases) AS due
+		FROM cdp.repurchase_due(as_of, '1 second') r ORDER BY r.customer_id
+	LOOP
+		customers := customers || d.customer_id;
+		dues := dues || d.due;
+		IF cardinality(customers) >= batch THEN
+			PERFORM cdp._write_due(as_of, customers, dues);
+			PERFORM cdp._job_progress(run, cardinality(customers));
+			customers := '{}';
+			dues := '{}';
+			COMMIT;
+			PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+			PERFORM cdp._job_step(run);
+		END IF;
+	END LOOP;
+	PERFORM cdp._write_due(as_of, customers, dues);
+	PERFORM cdp._job_progress(run, cardinality(customers));
+	COMMIT;
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM cdp._job_end(run);
+END $$;
+COMMENT ON PROCEDURE cdp.track_repurchases(timestamptz, int) IS 'Writes the event Repurchase Due (properties category, last_at, due_at, purchases) for every customer and category whose repurchase is due at as_of and not overdue beyond its window, as cdp.repurchase_due() says; once for each last purchase. as_of: NULL is cdp.now(). batch: customers per transaction. Progress in cdp.job_status. Commits, so it cannot run inside a transaction. Errors: 22023, 55P03 it is running already, 42501.';
+
 -- @access
 ('function', '_fit_repurchase', 'EXECUTE', '{operator}'),
 ('function', '_cycle_quantile', 'EXECUTE', '{reader,application}'),
 ('function', 'repurchase_due', 'EXECUTE', '{reader}'),
 ('function', 'repurchase_rate', 'EXECUTE', '{reader}'),
+('function', 'track_repurchases', 'EXECUTE', '{operator}'),
+('function', '_write_due', 'EXECUTE', '{operator}'),
 ('table', 'repurchase_cycle', 'SELECT', '{reader}'),
 
 -- @data
@@ -113,6 +161,9 @@ COMMENT ON COLUMN cdp.repurchase_cycle.unit_k IS 'k of gaps divided by the quant
 COMMENT ON COLUMN cdp.repurchase_cycle.converged IS 'whether the fit found its maximum';
 COMMENT ON COLUMN cdp.repurchase_cycle.boundary IS 'whether k or r stopped at the end of its range, as with gaps that are all equal';
 COMMENT ON COLUMN cdp.repurchase_cycle.fitted_at IS 'when the row changed last';
+INSERT INTO cdp.job (job, command, schedule, description)
+	VALUES ('track_repurchases', 'CALL cdp.track_repurchases()', '11 5 * * *', 'tells in events whose repurchase is due')
+	ON CONFLICT (job) DO NOTHING;
 
 -- @view
 CREATE OR REPLACE FUNCTION cdp._fit_repurchase(as_of timestamptz DEFAULT NULL) RETURNS bigint
@@ -124,10 +175,7 @@ DECLARE
 	what    text;
 BEGIN
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	END IF;
+	as_of := cdp._as_of(as_of);
 	FOREACH what IN ARRAY '{category,product,customer}'::text[] LOOP
 		EXECUTE format($q$
 			WITH fit AS MATERIALIZED (
@@ -174,14 +222,12 @@ DECLARE
 	sql  text;
 BEGIN
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
+	as_of := cdp._as_of(as_of);
 	what := coalesce(what, 'category');
 	scale_by_quantity := coalesce(scale_by_quantity, false);
 	days := cdp._check_within(coalesce(within, interval '7 days'));
 	sql := cdp._repurchase_sql(what);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF scale_by_quantity AND what = 'customer' THEN
+	IF scale_by_quantity AND what = 'customer' THEN
 		RAISE EXCEPTION 'a cycle by customer has no quantity' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Use by => ''category'' or by => ''product'' with scale_by_quantity.';
 	ELSIF NOT EXISTS (SELECT FROM cdp.repurchase_cycle c WHERE c.by = what) THEN
@@ -217,12 +263,10 @@ DECLARE
 	zone text := coalesce(current_setting('cdp.timezone', true), 'Asia/Shanghai');
 BEGIN
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
+	as_of := cdp._as_of(as_of);
 	within := coalesce(within, interval '30 days');
 	PERFORM cdp._check_within(within);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF from_time > to_time THEN
+	IF from_time > to_time THEN
 		RAISE EXCEPTION 'from_time is later than to_time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Exchange them.';
 	END IF;
 	RETURN QUERY
@@ -234,7 +278,7 @@ BEGIN
 		FROM (
 			SELECT min(o.ordered_at) AS at, lead(min(o.ordered_at)) OVER w AS next_at, row_number() OVER w AS n
 			FROM cdp.sales_order o LEFT JOIN cdp.profile_alias a ON a.profile_id = o.profile_id
-			WHERE o.status IN ('paid', 'shipped', 'completed', 'refunded') AND (o.refunded < o.amount OR o.amount = 0)
+			WHERE cdp._is_purchase(o.status) AND (o.refunded < o.amount OR o.amount = 0)
 			  AND o.ordered_at <= repurchase_rate.as_of AND o.ordered_at > '-infinity'
 			GROUP BY coalesce(a.customer_id, o.profile_id), (o.ordered_at AT TIME ZONE zone)::date
 			WINDOW w AS (PARTITION BY coalesce(a.customer_id, o.profile_id) ORDER BY (o.ordered_at AT TIME ZONE zone)::date)) d
@@ -244,3 +288,20 @@ END $$;
 COMMENT ON FUNCTION cdp.repurchase_rate(interval, timestamptz, timestamptz, timestamptz) IS
 'How many first buyers of each calendar month (of cdp.timezone) bought again within a time. first_buyers: customers whose first purchase fell into the month; complete: those among them whose window, within from that purchase on, has fully passed at as_of; repurchased: those of complete who bought again inside it, on another calendar day; rate = repurchased / complete, rounded to 4 digits, NULL while nobody is complete; pending: those whose window is still open.
 within: up to 100 years. from_time, to_time: of the first purchase, half-open; NULL: no limit. as_of: NULL is cdp.now(); later orders do not exist. Orders that are paid, shipped, completed or refunded count, by One ID, unless all their money was given back. Errors: 22023 within out of range, infinite as_of, from_time after to_time.';
+
+CREATE OR REPLACE FUNCTION cdp._write_due(as_of timestamptz, customers bigint[], dues jsonb[]) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (customers) ORDER BY p.profile_id FOR NO KEY UPDATE;
+	-- who was merged since is told of by the next run, as the customer he is now
+	SELECT cdp._insert_events(array_agg(u.customer_id), array_agg('Repurchase Due'::text), array_agg(least(as_of, cdp.now())), array_agg(u.due),
+		array_agg(format('repurchase:%s:%s:%s', u.customer_id, extract(epoch FROM (u.due->>'last_at')::timestamptz), u.due->>'category')),
+		array_agg('cdp'::text), array_agg(NULL::text), true)
+	INTO n FROM unnest(customers, dues) u(customer_id, due) JOIN cdp.profile p ON p.profile_id = u.customer_id
+	WHERE NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = u.customer_id) HAVING count(*) > 0;
+	RETURN coalesce(n, 0);
+END $$;
+COMMENT ON FUNCTION cdp._write_due(timestamptz, bigint[], jsonb[]) IS 'internal: events Repurchase Due of these customers, each last purchase once; answers the number of new events';

@@ -88,7 +88,7 @@ CREATE OR REPLACE TRIGGER lifecycle_log_kept BEFORE UPDATE ON cdp.lifecycle_log
 	FOR EACH ROW EXECUTE FUNCTION cdp._lifecycle_log_kept();
 COMMENT ON TABLE cdp.lifecycle_log IS 'Changes of stage, append-only: a row stays as it was written; only erasing a customer takes his rows.';
 COMMENT ON COLUMN cdp.lifecycle_log.customer_id IS 'the One ID he had at that time';
-COMMENT ON COLUMN cdp.lifecycle_log.from_stage IS 'NULL: his first';
+COMMENT ON COLUMN cdp.lifecycle_log.from_stage IS 'NULL: his first, or the first after a time in which no rule held';
 COMMENT ON COLUMN cdp.lifecycle_log.as_of IS 'from when on he is in to_stage';
 COMMENT ON COLUMN cdp.lifecycle_log.reason IS 'what the stage was told from: purchases, gap_ratio, p_alive';
 

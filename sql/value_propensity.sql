@@ -1,5 +1,5 @@
 -- value_propensity: how likely a customer does something soon, from what he did lately.
--- Page: doc/value_propensity.md  Tests: test/sql/value_propensity.sql, test/pgtap/value_propensity.sql
+-- Page: doc/value_propensity.md  Tests: test/sql/value_propensity.sql
 --
 -- A logistic model per goal, an event's name.  It learns from the customers who were seen in the lookback before as_of - horizon:
 -- their features then, and whether the goal came within the horizon.
@@ -17,13 +17,11 @@ DECLARE
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
+	as_of := cdp._as_of(as_of);
 	horizon := coalesce(horizon, '7 days');
 	lookback := coalesce(lookback, '30 days');
 	IF goal IS NULL THEN
 		RAISE EXCEPTION 'goal must not be NULL' USING ERRCODE = 'null_value_not_allowed', HINT = 'It is the name of an event, Order Completed for example.';
-	ELSIF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
 	ELSIF extract(epoch FROM horizon) <= 0 OR extract(epoch FROM lookback) <= 0 THEN
 		RAISE EXCEPTION 'horizon and lookback must be longer than nothing' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example 7 days and 30 days.';
 	END IF;
@@ -92,7 +90,7 @@ BEGIN
 	bought AS (
 		SELECT coalesce(a.customer_id, o.profile_id) AS customer_id, count(DISTINCT (o.ordered_at AT TIME ZONE current_setting('cdp.timezone'))::date) - 1 AS x
 		FROM cdp.sales_order o LEFT JOIN cdp.profile_alias a USING (profile_id)
-		WHERE o.status IN ('paid', 'shipped', 'completed', 'refunded') AND o.ordered_at <= as_of
+		WHERE cdp._is_purchase(o.status) AND o.ordered_at <= as_of
 			AND (only_customer IS NULL OR o.profile_id IN (SELECT only_customer UNION ALL SELECT x.profile_id FROM cdp.profile_alias x WHERE x.customer_id = only_customer))
 		GROUP BY 1)
 	SELECT t.customer_id, t.list || ln(1 + coalesce(b.x, 0))::float8 FROM told t LEFT JOIN bought b USING (customer_id);

@@ -41,19 +41,24 @@ CREATE OR REPLACE FUNCTION cdp._round_value(value float8) RETURNS numeric
 RETURN CASE WHEN value >= 1 AND value < 'Infinity' THEN round(value::numeric, greatest(-15, least(2, 2 - floor(log(value))::int))) WHEN value < 1 THEN round(value::numeric, 2) END;
 COMMENT ON FUNCTION cdp._round_value(float8) IS 'internal: money with three significant digits, not finer than two decimals; NULL when it is not finite';
 
+CREATE OR REPLACE FUNCTION cdp._round_ratio(ratio float8) RETURNS float8
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ratio < 10 THEN round(ratio * 100) / 100 ELSE round(ratio) END;
+COMMENT ON FUNCTION cdp._round_ratio(float8) IS 'internal: 2 decimals, none from 10 on, where a customer is long gone: else every row of every such customer would be written every day';
+
 CREATE OR REPLACE FUNCTION cdp._score_sql(name text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN format($q$
 	SELECT b.*, $1::bigint AS value_model_id, (o.a).p_alive, (o.a).expected_30, (o.a).expected_90, (o.a).expected_365, (o.a).expected_amount, (o.a).clv,
 		-- a whole day, so that it moves only when the customer's own numbers do
 		(((b.first_at AT TIME ZONE $8)::date + ceil((b.t_cal + (o.a).next_purchase) * $4)::int)::timestamp AT TIME ZONE $8) AS next_purchase_at,
-		make_interval(days => greatest(1, round(g.typical_gap * $4)::int)) AS typical_gap, g.gap_ratio,
+		CASE WHEN g.typical_gap IS NOT NULL THEN make_interval(days => greatest(1, round(g.typical_gap * $4)::int)) END AS typical_gap, g.gap_ratio,
 		round(cdp.churn_score((o.a).p_alive, g.gap_ratio, b.x, b.t_cal, (SELECT cdp.as_logistic($3))) * 100) / 100 AS churn_score,
 		rank() OVER (ORDER BY (o.a).clv DESC NULLS LAST) AS "position", count((o.a).clv) OVER () AS valued
 	FROM base b
 	CROSS JOIN LATERAL (SELECT cdp._score_outlook((SELECT cdp.as_%1$s($1)), (SELECT cdp.as_gammagamma($2)), b.x::float8, b.t_x, b.t_cal, b.exact_mean, $4, $6, $7) AS a OFFSET 0) o
 	CROSS JOIN LATERAL (SELECT cdp._typical_gap(b.x, b.t_x, $5) AS typical_gap,
-		round((b.t_cal - b.t_x) / nullif(cdp._typical_gap(b.x, b.t_x, $5), 0) * 100) / 100 AS gap_ratio OFFSET 0) g$q$, name);
+		cdp._round_ratio((b.t_cal - b.t_x) / nullif(cdp._typical_gap(b.x, b.t_x, $5), 0)) AS gap_ratio OFFSET 0) g$q$, name);
 COMMENT ON FUNCTION cdp._score_sql(text) IS 'internal: the query from base (RFM and BTYD of customers) to rows of cdp.customer_value without stage, tier and the interval of clv. $1 model of this name, $2 of money, $3 of churn, $4 days of a unit, $5 mean gap, $6 discount per unit, $7 margin, $8 time zone';
 
 CREATE OR REPLACE PROCEDURE cdp.score_customers(as_of timestamptz DEFAULT NULL, batch int DEFAULT 10000, events boolean DEFAULT true) LANGUAGE plpgsql
@@ -65,12 +70,10 @@ DECLARE
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
+	as_of := cdp._as_of(as_of);
 	batch := coalesce(batch, 10000);
 	events := coalesce(events, true);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF batch < 1 THEN
+	IF batch < 1 THEN
 		RAISE EXCEPTION 'batch is %', batch USING ERRCODE = 'invalid_parameter_value', HINT = 'It is the number of customers per transaction; the usual one is 10000.';
 	END IF;
 	BEGIN
@@ -97,54 +100,6 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE cdp.score_customers(timestamptz, int, boolean) IS
 'Brings cdp.customer_value up to date: one row per customer with a purchase up to as_of, from cdp.sales_order and the chosen models of cdp.value_model (without one: what needs no model). Only rows whose rounded values differ are written; rows of customers that were merged away, were erased or have no purchase go. as_of: NULL is cdp.now(). batch: customers per transaction. events: write Lifecycle Stage Changed, Value Tier Changed and Churn Risk Raised, none for a customer''s first row. What was interrupted is finished by the next call. Progress in cdp.job_status. Commits, so it cannot run inside a transaction. Errors: 22023, 55P03 it is running already, 42501.';
-
-CREATE OR REPLACE PROCEDURE cdp.track_repurchases(as_of timestamptz DEFAULT NULL, batch int DEFAULT 10000) LANGUAGE plpgsql
-AS $$
-DECLARE
-	run       bigint;
-	d         record;
-	customers bigint[] := '{}';
-	dues      jsonb[] := '{}';
-BEGIN
-	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
-	batch := coalesce(batch, 10000);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF batch < 1 THEN
-		RAISE EXCEPTION 'batch is %', batch USING ERRCODE = 'invalid_parameter_value', HINT = 'It is the number of customers per transaction; the usual one is 10000.';
-	END IF;
-	BEGIN
-		run := cdp._job_begin('track_repurchases');
-	EXCEPTION WHEN object_in_use THEN
-		RAISE EXCEPTION 'repurchases are being tracked already' USING ERRCODE = 'lock_not_available', HINT = 'SELECT * FROM cdp.job_status shows by whom.';
-	END;
-	COMMIT;
-	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	PERFORM cdp._job_step(run);
-	FOR d IN SELECT r.customer_id, jsonb_build_object('category', r.key, 'last_at', r.last_at, 'due_at', r.due_at, 'purchases', r.purchases) AS due
-		FROM cdp.repurchase_due(as_of, '1 second') r ORDER BY r.customer_id
-	LOOP
-		customers := customers || d.customer_id;
-		dues := dues || d.due;
-		IF cardinality(customers) >= batch THEN
-			PERFORM cdp._write_due(as_of, customers, dues);
-			PERFORM cdp._job_progress(run, cardinality(customers));
-			customers := '{}';
-			dues := '{}';
-			COMMIT;
-			PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-			PERFORM cdp._job_step(run);
-		END IF;
-	END LOOP;
-	PERFORM cdp._write_due(as_of, customers, dues);
-	PERFORM cdp._job_progress(run, cardinality(customers));
-	COMMIT;
-	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	PERFORM cdp._job_end(run);
-END $$;
-COMMENT ON PROCEDURE cdp.track_repurchases(timestamptz, int) IS 'Writes the event Repurchase Due (properties category, last_at, due_at, purchases) for every customer and category whose repurchase is due at as_of and not overdue beyond its window, as cdp.repurchase_due() says; once for each last purchase. as_of: NULL is cdp.now(). batch: customers per transaction. Progress in cdp.job_status. Commits, so it cannot run inside a transaction. Errors: 22023, 55P03 it is running already, 42501.';
 
 CREATE OR REPLACE FUNCTION cdp._value_profile_gone() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -177,12 +132,10 @@ COMMENT ON FUNCTION cdp._health_value_score() IS 'internal: row of value_score i
 
 -- @access
 ('function', 'score_customers', 'EXECUTE', '{operator}'),
-('function', 'track_repurchases', 'EXECUTE', '{operator}'),
 ('function', 'value_of', 'EXECUTE', '{reader,application}'),
 ('function', '_score_model', 'EXECUTE', '{reader}'),
 ('function', '_score_prepare', 'EXECUTE', '{operator}'),
 ('function', '_apply_scores', 'EXECUTE', '{operator}'),
-('function', '_write_due', 'EXECUTE', '{operator}'),
 ('function', '_health_value_score', 'EXECUTE', '{reader,application}'),
 ('table', 'customer_value', 'SELECT', '{reader}'),
 ('table', 'value_run', 'SELECT', '{reader}'),
@@ -214,7 +167,7 @@ PERFORM cdp._ensure_table('customer_value', $t$ (
 	typical_gap      interval,
 	gap_ratio        float8,
 	churn_score      float8,
-	lifecycle_stage  text NOT NULL,
+	lifecycle_stage  text,
 	value_tier       text,
 	changed_at       timestamptz NOT NULL
 ) $t$);
@@ -241,10 +194,10 @@ COMMENT ON COLUMN cdp.customer_value.clv IS 'expected money of the next 12 month
 COMMENT ON COLUMN cdp.customer_value.clv_lo IS 'lower bound of its 95 % interval for what is not known of the models'' parameters, as of changed_at; NULL at a boundary';
 COMMENT ON COLUMN cdp.customer_value.clv_hi IS 'upper bound';
 COMMENT ON COLUMN cdp.customer_value.next_purchase_at IS 'day by which he buys with probability 1/2; NULL when that is never';
-COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days';
-COMMENT ON COLUMN cdp.customer_value.gap_ratio IS 'time since last_at divided by typical_gap, 2 decimals';
+COMMENT ON COLUMN cdp.customer_value.typical_gap IS 'time between his purchases, drawn to that of all customers; whole days; NULL without a model';
+COMMENT ON COLUMN cdp.customer_value.gap_ratio IS 'time since last_at divided by typical_gap; 2 decimals, none from 10 on';
 COMMENT ON COLUMN cdp.customer_value.churn_score IS 'probability of no purchase within the holdout of the churn model, 2 decimals; see cdp.churn_score()';
-COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule';
+COMMENT ON COLUMN cdp.customer_value.lifecycle_stage IS 'see cdp.lifecycle_rule; NULL where no rule holds';
 COMMENT ON COLUMN cdp.customer_value.value_tier IS 'see cdp.value_tier; NULL without clv';
 COMMENT ON COLUMN cdp.customer_value.changed_at IS 'as_of of the run that wrote the row last';
 
@@ -276,9 +229,8 @@ CREATE OR REPLACE TRIGGER profile_value_deleted AFTER DELETE ON cdp.profile
 	REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION cdp._value_profile_gone();
 CREATE OR REPLACE TRIGGER profile_value_truncated BEFORE TRUNCATE ON cdp.profile
 	FOR EACH STATEMENT EXECUTE FUNCTION cdp._value_profile_gone();
-INSERT INTO cdp.job (job, command, schedule, description) VALUES
-	('score_customers', 'CALL cdp.score_customers()', '41 3 * * *', 'scores customers: value, churn, stage, tier'),
-	('track_repurchases', 'CALL cdp.track_repurchases()', '11 5 * * *', 'tells in events whose repurchase is due')
+INSERT INTO cdp.job (job, command, schedule, description)
+	VALUES ('score_customers', 'CALL cdp.score_customers()', '41 3 * * *', 'scores customers: value, churn, stage, tier')
 	ON CONFLICT (job) DO NOTHING;
 
 -- @view
@@ -286,17 +238,11 @@ CREATE OR REPLACE FUNCTION cdp._score_model(OUT model_id bigint, OUT name text, 
 	OUT mean_gap float8, OUT currency text, OUT discount float8, OUT margin float8) RETURNS record
 	LANGUAGE sql STABLE
 BEGIN ATOMIC
-	SELECT m.value_model_id, coalesce(m.name, 'mbgnbd'), g.value_model_id, c.value_model_id, coalesce(extract(epoch FROM m.unit) / 86400, 7)::int,
-		(m.diagnostics->>'mean_gap')::float8, m.currency,
+	SELECT m.value_model_id, coalesce(m.name, 'mbgnbd'), cdp._chosen_model('gammagamma'), cdp._chosen_model('churn'),
+		coalesce(extract(epoch FROM m.unit) / 86400, 7)::int, (m.diagnostics->>'mean_gap')::float8, m.currency,
 		ln(1 + current_setting('cdp.clv_discount')::float8) * coalesce(extract(epoch FROM m.unit) / 86400, 7)::float8 / 365,
 		current_setting('cdp.clv_margin')::float8
-	FROM (VALUES (1)) one
-	LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name NOT IN ('gammagamma', 'churn')
-		ORDER BY v.value_model_id DESC LIMIT 1) m ON true
-	LEFT JOIN LATERAL (SELECT v.value_model_id FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name = 'gammagamma'
-		ORDER BY v.value_model_id DESC LIMIT 1) g ON true
-	LEFT JOIN LATERAL (SELECT v.value_model_id FROM cdp.value_model v WHERE v.chosen AND v.scope = 'sales_order' AND v.name = 'churn'
-		ORDER BY v.value_model_id DESC LIMIT 1) c ON true;
+	FROM (VALUES (1)) one LEFT JOIN cdp.value_model m ON m.value_model_id = cdp._chosen_model('purchases');
 END;
 COMMENT ON FUNCTION cdp._score_model() IS 'internal: the models that score, and what is to be known of them';
 
@@ -347,7 +293,8 @@ BEGIN
 				c.group8, c.group11, c.p_alive, c.expected_30, c.expected_90, c.expected_365, c.expected_amount, c.clv,
 				c.clv_lo, c.clv_hi, c.next_purchase_at, c.typical_gap, c.gap_ratio, c.churn_score, c.lifecycle_stage,
 				c.value_tier, $9, true
-			FROM cdp.customer_value c WHERE NOT EXISTS (SELECT FROM staged n WHERE n.customer_id = c.customer_id)
+			-- an anti join would make a hash table of staged, and one for as many rows as the planner fears: 50 million
+			FROM (SELECT c.*, n.customer_id AS known FROM staged n RIGHT JOIN cdp.customer_value c USING (customer_id) OFFSET 0) c WHERE c.known IS NULL
 			RETURNING 1)
 		SELECT (SELECT count(*) FROM work), (SELECT count(*) FROM staged), jsonb_build_object(
 			'r', (SELECT jsonb_agg(jsonb_build_array(r, recency) ORDER BY r DESC) FROM (SELECT r, max(extract(epoch FROM recency)) AS recency FROM base GROUP BY r) x),
@@ -393,7 +340,7 @@ BEGIN
 		INSERT INTO cdp.lifecycle_log (customer_id, from_stage, to_stage, as_of, reason)
 		SELECT d.customer_id, d.old_stage, d.new_stage, _apply_scores.as_of,
 			jsonb_strip_nulls(jsonb_build_object('purchases', d.frequency, 'gap_ratio', d.gap_ratio, 'p_alive', d.p_alive))
-		FROM change d WHERE d.new_stage IS DISTINCT FROM d.old_stage ORDER BY d.customer_id),
+		FROM change d WHERE d.new_stage <> coalesce(d.old_stage, '') ORDER BY d.customer_id),
 	happened AS (
 		SELECT d.customer_id, 'Lifecycle Stage Changed' AS name, jsonb_build_object('from', d.old_stage, 'to', d.new_stage) AS properties, 'stage' AS kind
 		FROM change d WHERE NOT d.is_first AND d.old_stage <> d.new_stage
@@ -405,7 +352,7 @@ BEGIN
 		FROM change d WHERE NOT d.is_first AND d.old_churn < current_setting('cdp.churn_threshold')::float8
 			AND d.new_churn >= current_setting('cdp.churn_threshold')::float8)
 	SELECT cdp._insert_events(array_agg(h.customer_id), array_agg(h.name), array_agg(at), array_agg(h.properties),
-		array_agg(format('value:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of))), array_agg('cdp'::text), array_agg(NULL::text), true)
+		array_agg(format('value:%s:%s:%s:%s', h.kind, h.customer_id, extract(epoch FROM _apply_scores.as_of), h.properties->>'to')), array_agg('cdp'::text), array_agg(NULL::text), true)
 	INTO n FROM happened h WHERE events HAVING count(*) > 0;
 
 	INSERT INTO cdp.customer_value AS c (customer_id, value_model_id, first_at, last_at, frequency, monetary, x, mean_amount, r, f, m, group8,
@@ -428,23 +375,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._apply_scores(timestamptz, int, boolean) IS 'internal: writes so many rows of cdp.value_work with their events; answers their number, 0 at the end';
 
-CREATE OR REPLACE FUNCTION cdp._write_due(as_of timestamptz, customers bigint[], dues jsonb[]) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n bigint;
-BEGIN
-	PERFORM FROM cdp.profile p WHERE p.profile_id = ANY (customers) ORDER BY p.profile_id FOR NO KEY UPDATE;
-	-- who was merged since is told of by the next run, as the customer he is now
-	SELECT cdp._insert_events(array_agg(u.customer_id), array_agg('Repurchase Due'::text), array_agg(least(as_of, cdp.now())), array_agg(u.due),
-		array_agg(format('repurchase:%s:%s:%s', u.customer_id, extract(epoch FROM (u.due->>'last_at')::timestamptz), u.due->>'category')),
-		array_agg('cdp'::text), array_agg(NULL::text), true)
-	INTO n FROM unnest(customers, dues) u(customer_id, due) JOIN cdp.profile p ON p.profile_id = u.customer_id
-	WHERE NOT EXISTS (SELECT FROM cdp.profile_alias a WHERE a.profile_id = u.customer_id) HAVING count(*) > 0;
-	RETURN coalesce(n, 0);
-END $$;
-COMMENT ON FUNCTION cdp._write_due(timestamptz, bigint[], jsonb[]) IS 'internal: events Repurchase Due of these customers, each last purchase once; answers the number of new events';
-
 CREATE OR REPLACE FUNCTION cdp.value_of(customer_id bigint, as_of timestamptz DEFAULT NULL) RETURNS cdp.customer_value
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -457,10 +387,7 @@ DECLARE
 	is_high boolean[];
 BEGIN
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	END IF;
+	as_of := cdp._as_of(as_of);
 	id := cdp.customer_id(value_of.customer_id);
 	SELECT * INTO s FROM cdp._score_model();
 	SELECT r.cuts INTO cuts FROM cdp.value_run r ORDER BY r.value_run_id DESC LIMIT 1;
@@ -471,7 +398,7 @@ BEGIN
 				CASE WHEN $10 IS NULL OR o.currency = $10 THEN o.refunded ELSE cdp.convert_amount(o.refunded, o.currency, $10, o.ordered_at) END AS refunded
 			FROM cdp.sales_order o
 			WHERE o.profile_id IN (SELECT $11 UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = $11)
-				AND o.status IN ('paid', 'shipped', 'completed', 'refunded') AND o.ordered_at <= $9),
+				AND cdp._is_purchase(o.status) AND o.ordered_at <= $9),
 		one AS (
 			SELECT count(*) AS frequency, sum(m.amount - coalesce(m.refunded, 0)) AS monetary, min(m.ordered_at) AS first_at, max(m.ordered_at) AS last_at,
 				cdp.btyd(m.ordered_at, m.amount, $9, make_interval(days => $4)) AS b

@@ -1,5 +1,5 @@
--- value_store: fitted models as rows: which one is used, on what it stands, and how well it told what is known by now.
--- Page: doc/value_store.md  Tests: test/sql/value_store.sql, test/specs/value_store_fit_fit.spec
+-- value_store: fitted models as rows: which one is used, and on what it stands.
+-- Page: doc/value_store.md  Tests: test/sql/value_store.sql, test/specs/value_fit_fit.spec
 --
 -- A fit reads the purchases three times, as of now, one holdout ago and two holdouts ago, into one temporary table:
 --
@@ -8,7 +8,7 @@
 --	      -> p_x                      -> c_x, c_t_x, c_t_cal     -> x, t_x, t_cal
 --
 -- The models that are stored are fitted to all of it; the chosen one is fitted once more to what was known one holdout ago, to
--- be judged by what came then, and the churn model learns from the same split.
+-- be judged by what came then, and the churn model learns from the same split (value_judge).
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._model_row(value_model_id bigint, name text) RETURNS jsonb
@@ -33,84 +33,49 @@ END $$;
 COMMENT ON FUNCTION cdp._model_row(bigint, text) IS 'internal: the fields of a stored model of this type; 42704 no such model, 22023 it is of another type';
 
 CREATE OR REPLACE FUNCTION cdp.as_bgnbd(value_model_id bigint) RETURNS cdp.bgnbd_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.bgnbd_model, cdp._model_row(value_model_id, 'bgnbd'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.bgnbd_model, cdp._model_row(value_model_id, 'bgnbd'));
 COMMENT ON FUNCTION cdp.as_bgnbd(bigint) IS 'The stored bgnbd model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_mbgnbd(value_model_id bigint) RETURNS cdp.mbgnbd_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.mbgnbd_model, cdp._model_row(value_model_id, 'mbgnbd'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.mbgnbd_model, cdp._model_row(value_model_id, 'mbgnbd'));
 COMMENT ON FUNCTION cdp.as_mbgnbd(bigint) IS 'The stored mbgnbd model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_paretonbd(value_model_id bigint) RETURNS cdp.paretonbd_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.paretonbd_model, cdp._model_row(value_model_id, 'paretonbd'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.paretonbd_model, cdp._model_row(value_model_id, 'paretonbd'));
 COMMENT ON FUNCTION cdp.as_paretonbd(bigint) IS 'The stored paretonbd model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_nbd(value_model_id bigint) RETURNS cdp.nbd_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.nbd_model, cdp._model_row(value_model_id, 'nbd'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.nbd_model, cdp._model_row(value_model_id, 'nbd'));
 COMMENT ON FUNCTION cdp.as_nbd(bigint) IS 'The stored nbd model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_mbgcnbd(value_model_id bigint) RETURNS cdp.mbgcnbd_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.mbgcnbd_model, cdp._model_row(value_model_id, 'mbgcnbd'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.mbgcnbd_model, cdp._model_row(value_model_id, 'mbgcnbd'));
 COMMENT ON FUNCTION cdp.as_mbgcnbd(bigint) IS 'The stored mbgcnbd model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_gammagamma(value_model_id bigint) RETURNS cdp.gammagamma_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.gammagamma_model, cdp._model_row(value_model_id, 'gammagamma'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.gammagamma_model, cdp._model_row(value_model_id, 'gammagamma'));
 COMMENT ON FUNCTION cdp.as_gammagamma(bigint) IS 'The stored gammagamma model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_bgbb(value_model_id bigint) RETURNS cdp.bgbb_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.bgbb_model, cdp._model_row(value_model_id, 'bgbb'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.bgbb_model, cdp._model_row(value_model_id, 'bgbb'));
 COMMENT ON FUNCTION cdp.as_bgbb(bigint) IS 'The stored bgbb model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_sbg(value_model_id bigint) RETURNS cdp.sbg_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.sbg_model, cdp._model_row(value_model_id, 'sbg'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.sbg_model, cdp._model_row(value_model_id, 'sbg'));
 COMMENT ON FUNCTION cdp.as_sbg(bigint) IS 'The stored sbg model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
 
 CREATE OR REPLACE FUNCTION cdp.as_logistic(value_model_id bigint) RETURNS cdp.logistic_model
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_populate_record(NULL::cdp.logistic_model, cdp._model_row(value_model_id, 'logistic'));
-END $$;
+	LANGUAGE sql STABLE
+RETURN jsonb_populate_record(NULL::cdp.logistic_model, cdp._model_row(value_model_id, 'logistic'));
 COMMENT ON FUNCTION cdp.as_logistic(bigint) IS 'The stored churn or propensity model value_model_id as a value of its type, to the last digit, for the functions of models. NULL for NULL. Errors: 42704 no such model, 22023 it is of another type.';
-
-CREATE OR REPLACE FUNCTION cdp._value_source(purchases text) RETURNS text
-	LANGUAGE sql STABLE PARALLEL UNSAFE
-RETURN coalesce(cdp._purchases_query(purchases),
-	'SELECT coalesce(a.customer_id, o.profile_id) AS customer_id, o.ordered_at AS occurred_at, o.amount
-	FROM cdp.sales_order o LEFT JOIN cdp.profile_alias a ON a.profile_id = o.profile_id
-	WHERE o.status IN (''paid'', ''shipped'', ''completed'', ''refunded'')');
-COMMENT ON FUNCTION cdp._value_source(text) IS 'internal: the statement behind purchases; NULL: orders of the CDP';
 
 CREATE OR REPLACE FUNCTION cdp._typical_gap(x float8, t_x float8, mean_gap float8) RETURNS float8
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -194,7 +159,7 @@ BEGIN
 		CONTINUE WHEN fit IS NULL OR jsonb_typeof(fit) = 'null';
 		names := ARRAY(SELECT jsonb_array_elements_text(all_models->name));
 		row_ := cdp._model_fields(fit, names) || jsonb_build_object('name', name, 'chosen', false, 'bic',
-			cardinality(names) * ln((fit->>'customers')::float8) - 2 * (fit->>'log_likelihood')::float8);
+			cardinality(names) * ln(nullif((fit->>'customers')::float8, 0)) - 2 * (fit->>'log_likelihood')::float8);
 		IF name = 'gammagamma' THEN
 			row_ := row_ || jsonb_build_object('chosen', (fit->>'converged')::boolean, 'diagnostics', jsonb_build_object('correlation', correlation));
 		ELSIF name = 'nbd' THEN
@@ -231,127 +196,22 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._fit_value_models(timestamptz, text, interval, interval, text) IS 'internal: all models of these purchases as rows for cdp._store_value_models(), the best of them judged by the past';
 
-CREATE OR REPLACE FUNCTION cdp._judge_model(name text, model jsonb, as_of timestamptz, purchases text, days int, zone text, data_from timestamptz) RETURNS jsonb
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
--- What the model expects of the time it was fitted to.  A customer's clock starts on his first day; by the end of day d he
--- has been known for d - first day.
-DECLARE
-	day0      date := (data_from AT TIME ZONE zone)::date;
-	last_day  date := (as_of AT TIME ZONE zone)::date;
-	tracking  jsonb;
-	frequency jsonb;
-	source    text := cdp._value_source(purchases);
-	pmf       text;
-BEGIN
-	PERFORM cdp._begin_read_only();
-	EXECUTE format($q$
-		WITH firsts AS MATERIALIZED (
-			SELECT (t.first_at AT TIME ZONE $3)::date AS day, count(*) AS n FROM pg_temp._cdp_value_fit t GROUP BY 1),
-		lags AS MATERIALIZED (
-			SELECT lag, cdp.expected_purchases((SELECT jsonb_populate_record(NULL::cdp.%1$I, $1)), lag / $4::float8) AS e
-			FROM generate_series(0, $6 - $5) lag),
-		days AS (
-			SELECT DISTINCT s.customer_id, (s.occurred_at AT TIME ZONE $3)::date AS day FROM (%2$s) s
-			WHERE s.amount >= 0 AND s.occurred_at <= $2),
-		actual AS (SELECT (d.day - $5) / $4 + 1 AS period, count(*) AS n FROM days d GROUP BY 1),
-		begun AS (SELECT (f.day - $5) / $4 + 1 AS period, sum(f.n) AS n FROM firsts f GROUP BY 1),
-		expected AS (
-			SELECT p AS period, (SELECT sum(f.n * l.e) FROM firsts f JOIN lags l ON l.lag = least($5 + p * $4 - 1, $6) - f.day) AS total
-			FROM generate_series(1, ($6 - $5) / $4 + 1) p)
-		SELECT jsonb_agg(jsonb_build_object('period', e.period, 'until', least($5 + e.period * $4, $6 + 1),
-			'actual', coalesce(a.n, 0) - coalesce(b.n, 0), 'expected', round((coalesce(e.total, 0) - coalesce(e.before, 0))::numeric, 4)) ORDER BY e.period)
-		FROM (SELECT *, lag(total) OVER (ORDER BY period) AS before FROM expected) e LEFT JOIN actual a USING (period) LEFT JOIN begun b USING (period)$q$,
-		name || '_model', source) INTO tracking USING model, as_of, zone, days, day0, last_day;
-	PERFORM cdp._end_read_only();
-	pmf := CASE WHEN name = 'mbgcnbd' AND (model->>'k')::int = 1 THEN 'mbgnbd_model' WHEN name <> 'mbgcnbd' THEN name || '_model' END;
-	EXECUTE format($q$
-		WITH spans AS MATERIALIZED (SELECT t.t_cal, count(*) AS n FROM pg_temp._cdp_value_fit t GROUP BY 1),
-		classes AS (SELECT least(t.x, 7)::int AS x, count(*) AS n FROM pg_temp._cdp_value_fit t GROUP BY 1),
-		expected AS (SELECT k, %s AS n FROM generate_series(0, 6) k)
-		SELECT jsonb_agg(jsonb_build_object('x', k, 'customers', coalesce(c.n, 0), 'expected', round(CASE WHEN k < 7 THEN e.n
-			ELSE (SELECT count(*) FROM pg_temp._cdp_value_fit) - (SELECT sum(n) FROM expected) END::numeric, 4)) ORDER BY k)
-		FROM generate_series(0, 7) k LEFT JOIN classes c ON c.x = k LEFT JOIN expected e USING (k)$q$,
-		CASE WHEN pmf IS NULL THEN 'NULL::float8'
-			ELSE format('(SELECT sum(s.n * cdp.purchase_pmf((SELECT jsonb_populate_record(NULL::cdp.%I, $1)), k, s.t_cal)) FROM spans s)', pmf) END)
-		INTO frequency USING model;
-	RETURN jsonb_build_object('tracking', tracking, 'frequency', frequency);
-END $$;
-COMMENT ON FUNCTION cdp._judge_model(text, jsonb, timestamptz, text, int, text, timestamptz) IS 'internal: repeat purchases per period and customers per number of them, as they were and as the model expects them';
-
-CREATE OR REPLACE FUNCTION cdp._judge_holdout(name text, model jsonb, span float8) RETURNS jsonb
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	result jsonb;
-BEGIN
-	EXECUTE format($q$
-		WITH told AS MATERIALIZED (
-			SELECT least(t.c_x, 7)::int AS x, t.later, t.before,
-				cdp.expected_purchases((SELECT jsonb_populate_record(NULL::cdp.%I, $1)), t.c_x, t.c_t_x, t.c_t_cal, $2) AS expected
-			FROM pg_temp._cdp_value_fit t WHERE t.c_x IS NOT NULL)
-		SELECT jsonb_build_object(
-			'calibration', (SELECT jsonb_agg(jsonb_build_object('x', c.x, 'customers', c.n, 'actual', c.actual, 'expected', round(c.expected::numeric, 4)) ORDER BY c.x)
-				FROM (SELECT x, count(*) AS n, sum(later) AS actual, sum(expected) AS expected FROM told GROUP BY x) c),
-			'holdout_totals', (SELECT jsonb_build_object('customers', count(*), 'actual', sum(later), 'expected', round(sum(expected)::numeric, 4),
-				'mean_absolute_error', round(avg(abs(later - expected))::numeric, 6), 'last_period', sum(before),
-				'last_period_mean_absolute_error', round(avg(abs(later - before))::numeric, 6)) FROM told))$q$, name || '_model')
-	INTO result USING model, span;
-	RETURN result;
-END $$;
-COMMENT ON FUNCTION cdp._judge_holdout(text, jsonb, float8) IS 'internal: what a model of the time before the holdout expects of the holdout, and what came';
-
-CREATE OR REPLACE FUNCTION cdp._fit_churn(name text, model jsonb, mean_gap float8) RETURNS jsonb
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
--- Churn is no purchase within the holdout, of those who were known before it.
-DECLARE
-	fit     jsonb;
-	deciles jsonb;
-BEGIN
-	IF mean_gap IS NULL OR NOT mean_gap > 0 THEN
-		RETURN NULL;
-	END IF;
-	EXECUTE format($q$
-		CREATE TEMP TABLE _cdp_value_churn ON COMMIT DROP AS
-		SELECT t.later = 0 AS gone, cdp._churn_features(
-			cdp.p_alive((SELECT jsonb_populate_record(NULL::cdp.%I, %L::jsonb)), %s),
-			(t.c_t_cal - t.c_t_x) / cdp._typical_gap(t.c_x, t.c_t_x, %L::float8), t.c_x, t.c_t_cal) AS features
-		FROM pg_temp._cdp_value_fit t WHERE t.c_x IS NOT NULL$q$, name || '_model', model, 't.c_x, t.c_t_x, t.c_t_cal', mean_gap);
-	SELECT to_jsonb(cdp.fit_logistic(t.gone, t.features)) INTO fit FROM pg_temp._cdp_value_churn t;
-	IF fit IS NULL OR jsonb_typeof(fit) = 'null' THEN
-		RETURN NULL;
-	END IF;
-	SELECT jsonb_agg(jsonb_build_object('decile', d.decile, 'customers', d.n, 'predicted', round(d.predicted::numeric, 6), 'observed', round(d.observed::numeric, 6)) ORDER BY d.decile)
-	INTO deciles FROM (
-		SELECT s.decile, count(*) AS n, avg(s.p) AS predicted, avg(s.gone::int) AS observed
-		FROM (SELECT t.gone, t.p, ntile(10) OVER (ORDER BY t.p) AS decile
-			FROM (SELECT c.gone, cdp.predict_logistic((SELECT jsonb_populate_record(NULL::cdp.logistic_model, fit)), c.features) AS p
-				FROM pg_temp._cdp_value_churn c) t WHERE t.p IS NOT NULL) s
-		GROUP BY s.decile) d;
-	DROP TABLE pg_temp._cdp_value_churn;
-	RETURN jsonb_build_array(cdp._model_fields(fit, '{coefficients}') || jsonb_build_object('name', 'churn', 'chosen', fit->'converged', 'bic',
-		jsonb_array_length(fit->'coefficients') * ln((fit->>'customers')::float8) - 2 * (fit->>'log_likelihood')::float8,
-		'diagnostics', jsonb_build_object('deciles', deciles)));
-END $$;
-COMMENT ON FUNCTION cdp._fit_churn(text, jsonb, float8) IS 'internal: logistic model of no purchase within the holdout';
-
 CREATE OR REPLACE PROCEDURE cdp.fit_value_models(as_of timestamptz DEFAULT NULL, purchases text DEFAULT NULL, unit interval DEFAULT '7 days',
 	holdout interval DEFAULT '90 days', currency text DEFAULT NULL) LANGUAGE plpgsql
 AS $$
 DECLARE
-	run  bigint;
-	fits jsonb;
+	-- names in a query are the caller's: it is looked up before the path is pinned
+	source CONSTANT text := cdp._purchases_query(purchases);
+	run    bigint;
+	fits   jsonb;
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._require_version();
-	as_of := coalesce(as_of, cdp.now());
+	as_of := cdp._as_of(as_of);
 	unit := coalesce(unit, '7 days');
 	holdout := coalesce(holdout, '90 days');
-	PERFORM cdp._unit_days(unit), cdp._purchases_query(purchases);
-	IF NOT isfinite(as_of) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
-	ELSIF extract(epoch FROM holdout) <= 0 THEN
+	PERFORM cdp._unit_days(unit);
+	IF extract(epoch FROM holdout) <= 0 THEN
 		RAISE EXCEPTION 'holdout must be longer than nothing' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example 90 days.';
 	END IF;
 	BEGIN
@@ -362,7 +222,7 @@ BEGIN
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	PERFORM cdp._job_step(run);
-	fits := cdp._fit_value_models(as_of, purchases, unit, holdout, currency);
+	fits := cdp._fit_value_models(as_of, source, unit, holdout, currency);
 	PERFORM cdp._job_progress(run, 1);
 	PERFORM cdp._store_value_models(CASE WHEN purchases IS NULL THEN 'sales_order' ELSE 'query' END, fits);
 	PERFORM cdp._job_progress(run, 1);
@@ -393,23 +253,19 @@ BEGIN
 	RETURN QUERY SELECT 'value_model', coalesce(m.fitted_at > cdp.now() - interval '21 days' AND NOT m.boundary, true),
 		CASE WHEN m.name IS NULL THEN 'no model yet; CALL cdp.fit_value_models()' ELSE format('%s fitted %s days ago to %s customers: %s',
 			m.name, floor(extract(epoch FROM cdp.now() - m.fitted_at) / 86400), m.customers, m.reason) END
-	FROM (VALUES (1)) one LEFT JOIN LATERAL (SELECT v.* FROM cdp.value_model v
-		WHERE v.chosen AND v.scope = 'sales_order' AND v.name NOT IN ('gammagamma', 'churn', 'propensity') ORDER BY v.value_model_id DESC LIMIT 1) m ON true;
+	FROM (VALUES (1)) one LEFT JOIN cdp.value_model m ON m.value_model_id = cdp._chosen_model('purchases');
 END $$;
 COMMENT ON FUNCTION cdp._health_value_store() IS 'internal: row of value_store in cdp.health(): the chosen model, its age, whether it stands at a boundary';
 
 -- @access
 ('function', 'fit_value_models', 'EXECUTE', '{operator}'),
 ('function', '_fit_value_models', 'EXECUTE', '{operator}'),
-('function', '_judge_model', 'EXECUTE', '{operator}'),
-('function', '_judge_holdout', 'EXECUTE', '{operator}'),
-('function', '_fit_churn', 'EXECUTE', '{operator}'),
 ('function', '_model_fields', 'EXECUTE', '{operator}'),
-('function', '_value_source', 'EXECUTE', '{operator}'),
 ('function', '_store_value_models', 'EXECUTE', '{operator}'),
 ('function', '_typical_gap', 'EXECUTE', '{reader}'),
 ('function', '_unit_days', 'EXECUTE', '{reader}'),
 ('function', '_model_row', 'EXECUTE', '{reader}'),
+('function', '_chosen_model', 'EXECUTE', '{reader}'),
 ('function', 'model', 'EXECUTE', '{reader}'),
 ('function', 'as_bgnbd', 'EXECUTE', '{reader}'),
 ('function', 'as_mbgnbd', 'EXECUTE', '{reader}'),
@@ -422,11 +278,6 @@ COMMENT ON FUNCTION cdp._health_value_store() IS 'internal: row of value_store i
 ('function', 'as_logistic', 'EXECUTE', '{reader}'),
 ('function', '_health_value_store', 'EXECUTE', '{reader,application}'),
 ('table', 'value_model', 'SELECT', '{reader}'),
-('table', 'value_tracking', 'SELECT', '{reader}'),
-('table', 'value_frequency', 'SELECT', '{reader}'),
-('table', 'value_calibration', 'SELECT', '{reader}'),
-('table', 'value_holdout', 'SELECT', '{reader}'),
-('table', 'churn_calibration', 'SELECT', '{reader}'),
 
 -- @data
 PERFORM cdp._ensure_table('value_model', $t$ (
@@ -501,42 +352,22 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cdp._store_value_models(text, jsonb) IS 'internal: keeps fitted models, which take the place of those chosen before in this scope; answers their number';
 
+CREATE OR REPLACE FUNCTION cdp._chosen_model(kind text) RETURNS bigint
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	-- a propensity may have any event for its scope, sales_order too
+	SELECT m.value_model_id FROM cdp.value_model m
+	WHERE m.chosen AND m.scope = 'sales_order' AND m.name <> 'propensity'
+		AND CASE WHEN m.name IN ('gammagamma', 'churn') THEN m.name ELSE 'purchases' END = _chosen_model.kind
+	ORDER BY m.value_model_id DESC LIMIT 1;
+END;
+COMMENT ON FUNCTION cdp._chosen_model(text) IS 'internal: the model that scores customers, of kind purchases, gammagamma or churn; NULL when there is none';
+
 CREATE OR REPLACE FUNCTION cdp.model(name text DEFAULT NULL) RETURNS jsonb
 	LANGUAGE sql STABLE
 BEGIN ATOMIC
 	SELECT to_jsonb(m) - 'diagnostics' FROM cdp.value_model m
-	WHERE CASE WHEN model.name IS NULL THEN m.chosen AND m.scope = 'sales_order' AND m.name NOT IN ('gammagamma', 'churn', 'propensity')
-		ELSE m.name = model.name END
+	WHERE CASE WHEN model.name IS NULL THEN m.value_model_id = cdp._chosen_model('purchases') ELSE m.name = model.name END
 	ORDER BY m.chosen DESC, m.value_model_id DESC LIMIT 1;
 END;
 COMMENT ON FUNCTION cdp.model(text) IS 'A stored model as jsonb: the columns of cdp.value_model but diagnostics. name: the chosen or else newest model of that name; NULL: the chosen model of purchases. NULL when there is none.';
-
-CREATE OR REPLACE VIEW cdp.value_tracking AS
-SELECT m.value_model_id, t.period, t.until, t.actual, t.expected,
-	sum(t.actual) OVER w AS actual_cumulative, sum(t.expected) OVER w AS expected_cumulative
-FROM cdp.value_model m, jsonb_to_recordset(m.diagnostics->'tracking') t(period int, until date, actual bigint, expected numeric)
-WINDOW w AS (PARTITION BY m.value_model_id ORDER BY t.period);
-COMMENT ON VIEW cdp.value_tracking IS 'Repeat purchases per period (unit of the model) over its data, as they were and as the chosen model expects them; until: the day after the period''s last. Unique: value_model_id, period.';
-
-CREATE OR REPLACE VIEW cdp.value_frequency AS
-SELECT m.value_model_id, t.x, t.x = 7 AS and_more, t.customers, t.expected
-FROM cdp.value_model m, jsonb_to_recordset(m.diagnostics->'frequency') t(x int, customers bigint, expected numeric);
-COMMENT ON VIEW cdp.value_frequency IS 'Customers by number of repeat purchases x (7: seven and more), as they are and as the chosen model expects them; expected is NULL for MBG/CNBD-k with k > 1, which has no closed form for it. Unique: value_model_id, x.';
-
-CREATE OR REPLACE VIEW cdp.value_calibration AS
-SELECT m.value_model_id, t.x, t.x = 7 AS and_more, t.customers, t.actual, t.expected
-FROM cdp.value_model m, jsonb_to_recordset(m.diagnostics->'calibration') t(x int, customers bigint, actual bigint, expected numeric);
-COMMENT ON VIEW cdp.value_calibration IS 'Customers by x before the holdout (7: seven and more) with the purchases they made in the holdout and those that a model of the same kind, fitted to the time before it, expected. Unique: value_model_id, x.';
-
-CREATE OR REPLACE VIEW cdp.value_holdout AS
-SELECT m.value_model_id, (m.diagnostics->>'holdout')::interval AS holdout, t.customers, t.actual, t.expected, t.mean_absolute_error,
-	t.last_period, t.last_period_mean_absolute_error
-FROM cdp.value_model m, jsonb_to_record(m.diagnostics->'holdout_totals')
-	t(customers bigint, actual bigint, expected numeric, mean_absolute_error numeric, last_period bigint, last_period_mean_absolute_error numeric)
-WHERE m.diagnostics ? 'holdout_totals';
-COMMENT ON VIEW cdp.value_holdout IS 'Purchases in the holdout by customers known before it: actual, expected by a model fitted to the time before, mean absolute error per customer; last_period and its error: what "as many as in the period before" would have said. Unique: value_model_id.';
-
-CREATE OR REPLACE VIEW cdp.churn_calibration AS
-SELECT m.value_model_id, t.decile, t.customers, t.predicted, t.observed
-FROM cdp.value_model m, jsonb_to_recordset(m.diagnostics->'deciles') t(decile int, customers bigint, predicted numeric, observed numeric);
-COMMENT ON VIEW cdp.churn_calibration IS 'Tenths of the customers by churn score, 1 the lowest: mean predicted probability of no purchase in the holdout, and the share of those who made none. Unique: value_model_id, decile.';

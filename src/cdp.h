@@ -127,6 +127,12 @@ extern SPIPlanPtr cdp_plan_generic(SPIPlanPtr *slot, const char *sql, int nargs,
 /* planned anew each time: arrays whose size decides the plan */
 extern SPIPlanPtr cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types);
 
+/* memory of the running aggregate; outside of one 55000 with this hint: its state is changed in place */
+extern MemoryContext cdp_aggregate_context(FunctionCallInfo fcinfo, const char *hint);
+
+/* the row type of the function, looked up once per query and kept in fn_extra */
+extern TupleDesc cdp_result_desc(FunctionCallInfo fcinfo);
+
 /*
  * Caches of rule tables.  The trigger function cdp._rules_changed() tells
  * every backend about a change in a table of rules; a cache names its table

@@ -127,11 +127,7 @@ cdp_sum_amount_accum(PG_FUNCTION_ARGS)
 	MoneySum	item;
 	text	   *currency;
 
-	if (!AggCheckCallContext(fcinfo, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function works only inside an aggregate"),
-				 errhint("Use the aggregate cdp.sum_amount(amount, currency).")));
+	cdp_aggregate_context(fcinfo, "Use the aggregate cdp.sum_amount(amount, currency).");
 	if (PG_ARGISNULL(1))
 	{
 		if (PG_ARGISNULL(0))

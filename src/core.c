@@ -22,6 +22,7 @@
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "tcop/utility.h"
@@ -503,6 +504,35 @@ SPIPlanPtr
 cdp_plan_custom(SPIPlanPtr *slot, const char *sql, int nargs, const Oid *types)
 {
 	return keep_plan(slot, sql, nargs, types, CURSOR_OPT_CUSTOM_PLAN);
+}
+
+MemoryContext
+cdp_aggregate_context(FunctionCallInfo fcinfo, const char *hint)
+{
+	MemoryContext context;
+
+	if (unlikely(AggCheckCallContext(fcinfo, &context) == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this function works only inside an aggregate"),
+				 errhint("%s", hint)));
+	return context;
+}
+
+TupleDesc
+cdp_result_desc(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->flinfo->fn_extra == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		TupleDesc	desc;
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		fcinfo->flinfo->fn_extra = BlessTupleDesc(desc);
+		MemoryContextSwitchTo(old);
+	}
+	return (TupleDesc) fcinfo->flinfo->fn_extra;
 }
 
 /*

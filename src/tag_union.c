@@ -212,14 +212,9 @@ as_union(Datum state)
 Datum
 cdp_tagset_union_accum(PG_FUNCTION_ARGS)
 {
-	MemoryContext context;
+	MemoryContext context = cdp_aggregate_context(fcinfo, "Use the aggregate cdp.tagset_union(tags), or tags + tags.");
 	TagUnion   *u = as_union(PG_GETARG_DATUM(0));
 
-	if (!AggCheckCallContext(fcinfo, &context))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function works only inside an aggregate"),
-				 errhint("Use the aggregate cdp.tagset_union(tags), or tags + tags.")));
 	if (u == NULL)
 	{
 		u = union_begin(context);

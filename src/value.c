@@ -22,6 +22,7 @@
 
 #include "common/int.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(cdp_rfm_accum_numeric);
@@ -59,15 +60,46 @@ cdp_purchase_refuse_amount(void)
 			 errhint("Leave such rows out: WHERE amount NOT IN ('NaN', 'Infinity', '-Infinity').")));
 }
 
+/* Two currencies, told in the same order whichever row came first. */
+pg_noinline void
+cdp_purchase_refuse_currency(const char *a, int a_len, const char *b, int b_len)
+{
+	char	   *low = pnstrdup(a, a_len);
+	char	   *high = pnstrdup(b, b_len);
+
+	if (strcmp(low, high) > 0)
+	{
+		char	   *swap = low;
+
+		low = high;
+		high = swap;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("purchases are in more than one currency, %.*s and %.*s among them",
+					pg_mbcliplen(low, strlen(low), 10), low, pg_mbcliplen(high, strlen(high), 10), high),
+			 errhint("Name the currency of the result, currency => 'CNY', and give the rates in cdp.currency_rate; or select one currency in the query.")));
+}
+
+/* timestamp_mi() notices such an overflow from PostgreSQL 17 on only */
+int64
+cdp_purchase_recency(TimestampTz as_of, TimestampTz at)
+{
+	int64		span;
+
+	if (unlikely(pg_sub_s64_overflow(as_of, at, &span)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("interval out of range"),
+				 errhint("Leave out what lies more than 290,000 years before as_of.")));
+	return span;
+}
+
 /* The state of a running aggregate, which may be changed in place. */
 static inline RfmState *
 state_to_change(FunctionCallInfo fcinfo)
 {
-	if (AggCheckCallContext(fcinfo, NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function works only inside an aggregate"),
-				 errhint("Use the aggregate cdp.rfm(occurred_at, amount, as_of).")));
+	cdp_aggregate_context(fcinfo, "Use the aggregate cdp.rfm(occurred_at, amount, as_of).");
 	/* a state that comes from a tuple may be packed: then this is a copy, which the caller takes over */
 	return (RfmState *) PG_DETOAST_DATUM(PG_GETARG_DATUM(0));
 }
@@ -84,7 +116,12 @@ row_counts(RfmState *state, TimestampTz occurred_at, TimestampTz as_of)
 	}
 	if (unlikely(TIMESTAMP_NOT_FINITE(occurred_at)))
 		cdp_purchase_refuse_time();
-	return occurred_at <= as_of;
+	if (likely(occurred_at <= as_of))
+		return true;
+	/* this one looks like the as_of of a state without rows; nothing is before it */
+	if (unlikely(TIMESTAMP_IS_NOBEGIN(as_of)))
+		cdp_purchase_refuse_as_of();
+	return false;
 }
 
 /* An integer that is full hands its content to the slow part. */
@@ -272,23 +309,6 @@ cdp_rfm_combine(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(a);
 }
 
-/* The row type of the calling aggregate, looked up once per query. */
-static TupleDesc
-result_desc(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->flinfo->fn_extra == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		TupleDesc	desc;
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		fcinfo->flinfo->fn_extra = BlessTupleDesc(desc);
-		MemoryContextSwitchTo(old);
-	}
-	return (TupleDesc) fcinfo->flinfo->fn_extra;
-}
-
 /* cdp._rfm_final(state) -> cdp.rfm */
 Datum
 cdp_rfm_final(PG_FUNCTION_ARGS)
@@ -299,10 +319,11 @@ cdp_rfm_final(PG_FUNCTION_ARGS)
 
 	if (state->purchases == 0)
 		PG_RETURN_NULL();
+	(void) cdp_purchase_recency(state->as_of, state->last_at);
 	values[0] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(state->as_of), TimestampTzGetDatum(state->last_at));
 	values[1] = Int64GetDatum(state->purchases);
 	values[2] = NumericGetDatum(cdp_rfm_net(state));
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(cdp_result_desc(fcinfo), values, nulls)));
 }
 
 /* cdp._rfm_detail_final(state) -> cdp._rfm_detail: what cdp.rfm_table shows of a customer */
@@ -321,5 +342,5 @@ cdp_rfm_detail_final(PG_FUNCTION_ARGS)
 	values[3] = NumericGetDatum(cdp_rfm_total(state, RFM_GROSS_REST));
 	values[4] = NumericGetDatum(cdp_rfm_total(state, RFM_REFUNDED_REST));
 	values[5] = NumericGetDatum(cdp_rfm_net(state));
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(cdp_result_desc(fcinfo), values, nulls)));
 }

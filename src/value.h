@@ -59,10 +59,14 @@ extern Numeric cdp_rfm_rest(const RfmState *state, uint16 part);
 extern Numeric cdp_rfm_total(const RfmState *state, uint16 part);
 extern Numeric cdp_rfm_net(const RfmState *state);
 
+/* value.c: as_of less a time not after it, in microseconds; 22008 when it does not fit */
+extern int64 cdp_purchase_recency(TimestampTz as_of, TimestampTz at);
+
 /* value.c: 22023 for what no purchase can have */
 pg_noreturn extern void cdp_purchase_refuse_as_of(void);
 pg_noreturn extern void cdp_purchase_refuse_time(void);
 pg_noreturn extern void cdp_purchase_refuse_amount(void);
+pg_noreturn extern void cdp_purchase_refuse_currency(const char *a, int a_len, const char *b, int b_len);
 
 /*
  * value_query.c: a user's query for purchases, checked and independent of

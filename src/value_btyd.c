@@ -34,11 +34,7 @@ PG_FUNCTION_INFO_V1(cdp_btyd_final);
 static BtydState *
 state_to_change(FunctionCallInfo fcinfo)
 {
-	if (AggCheckCallContext(fcinfo, NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function works only inside an aggregate"),
-				 errhint("Use the aggregate cdp.btyd(occurred_at, amount, as_of, unit).")));
+	cdp_aggregate_context(fcinfo, "Use the aggregate cdp.btyd(occurred_at, amount, as_of, unit).");
 	return (BtydState *) PG_DETOAST_DATUM(PG_GETARG_DATUM(0));
 }
 
@@ -108,7 +104,7 @@ row_counts(FunctionCallInfo fcinfo, BtydState *state, TimestampTz occurred_at, T
 	if (unlikely(as_of != state->as_of || TIMESTAMP_IS_NOBEGIN(as_of)))
 	{
 		if (!TIMESTAMP_IS_NOBEGIN(state->as_of) || TIMESTAMP_NOT_FINITE(as_of))
-			cdp_btyd_refuse_as_of();
+			cdp_purchase_refuse_as_of();
 		state->as_of = as_of;
 		state->as_of_day = cdp_btyd_day(calendar_of(fcinfo), as_of);
 		state->unit = days;
@@ -120,7 +116,7 @@ row_counts(FunctionCallInfo fcinfo, BtydState *state, TimestampTz occurred_at, T
 				 errmsg("%s must be the same for all rows of a group", days != state->unit ? "unit" : "refunds"),
 				 errhint("Give a constant.")));
 	if (unlikely(TIMESTAMP_NOT_FINITE(occurred_at)))
-		cdp_btyd_refuse_time();
+		cdp_purchase_refuse_time();
 	return occurred_at <= as_of;
 }
 
@@ -187,7 +183,7 @@ cdp_btyd_combine(PG_FUNCTION_ARGS)
 		a->rule = b->rule;
 	}
 	else if (a->as_of != b->as_of)
-		cdp_btyd_refuse_as_of();
+		cdp_purchase_refuse_as_of();
 	else if (a->unit != b->unit || a->rule != b->rule || a->as_of_day != b->as_of_day)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -200,23 +196,6 @@ cdp_btyd_combine(PG_FUNCTION_ARGS)
 		a->n += b->n;
 	}
 	PG_RETURN_POINTER(a);
-}
-
-/* The row type of the calling aggregate, looked up once per query. */
-static TupleDesc
-result_desc(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->flinfo->fn_extra == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		TupleDesc	desc;
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		fcinfo->flinfo->fn_extra = BlessTupleDesc(desc);
-		MemoryContextSwitchTo(old);
-	}
-	return (TupleDesc) fcinfo->flinfo->fn_extra;
 }
 
 /* cdp._btyd_final(state) -> cdp.btyd */
@@ -244,5 +223,5 @@ cdp_btyd_final(PG_FUNCTION_ARGS)
 	values[3] = Float8GetDatum(s.mean_amount);
 	nulls[3] = !s.has_mean;
 	values[4] = Float8GetDatum(s.log_gaps);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(cdp_result_desc(fcinfo), values, nulls)));
 }

@@ -81,8 +81,6 @@ extern int128 cdp_btyd_units(struct varlena *amount, bool *negative);
 extern int128 cdp_btyd_add(int128 a, int128 b);
 extern uint32 cdp_btyd_sort(BtydDay *days, uint32 n);
 extern bool cdp_btyd_summarise(const BtydDay *days, uint32 n, BtydRule rule, int32 as_of_day, int32 unit, BtydSummary *result);
-pg_noreturn extern void cdp_btyd_refuse_as_of(void);
-pg_noreturn extern void cdp_btyd_refuse_time(void);
 
 /* does this day count as one of purchase */
 static inline bool

@@ -109,24 +109,6 @@ cdp_btyd_day(BtydCalendar *calendar, TimestampTz at)
  * Arguments
  */
 
-void
-cdp_btyd_refuse_as_of(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("as_of must be one finite time for all rows of a group"),
-			 errhint("Give a constant, for example cdp.now().")));
-}
-
-void
-cdp_btyd_refuse_time(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the time of a purchase must be finite"),
-			 errhint("Leave such rows out: WHERE isfinite(occurred_at).")));
-}
-
 /* A unit of time in days. */
 int32
 cdp_btyd_unit(const Interval *unit)
@@ -196,10 +178,7 @@ cdp_btyd_units(struct varlena *amount, bool *negative)
 			units = units_slowly(DatumGetNumeric(PointerGetDatum(amount)));
 			break;
 		case MONEY_SPECIAL:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the amount of a purchase must be a finite number"),
-					 errhint("Leave such rows out: WHERE amount NOT IN ('NaN', 'Infinity', '-Infinity').")));
+			cdp_purchase_refuse_amount();
 	}
 	return units;
 }

@@ -36,8 +36,8 @@
 #define FIRST_CHUNK		128
 #define LAST_CHUNK		8192
 #define MAX_PACKED		(1 + 10 + 10 + 16)
-/* with assertions little, so that every test comes by */
-#ifdef USE_ASSERT_CHECKING
+/* in tests little, so that every one comes by */
+#ifdef CDP_TEST_HANDLER
 #define SPILL_AT		(64 * 1024)
 #define FOLD_AT			16
 #else

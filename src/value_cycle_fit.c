@@ -225,7 +225,7 @@ maximize(const CycleData *data, CyclePoint *best)
 	evaluate(data, best);
 	for (int iteration = 0; iteration < MAX_ITERATIONS; iteration++)
 	{
-		CyclePoint	next;
+		CyclePoint	next = *best;
 		double		a[NPARAMS][NPARAMS],
 					step[NPARAMS],
 					g[NPARAMS],

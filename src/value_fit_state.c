@@ -315,14 +315,9 @@ cdp_fit_state_get(Datum datum, MemoryContext context)
 static inline FitState *
 state_to_change(FunctionCallInfo fcinfo, int ncolumns)
 {
-	MemoryContext context;
+	MemoryContext context = cdp_aggregate_context(fcinfo, "Use a fit aggregate, for example cdp.fit_mbgnbd(x, t_x, t_cal).");
 	FitState   *state;
 
-	if (AggCheckCallContext(fcinfo, &context) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function works only inside an aggregate"),
-				 errhint("Use a fit aggregate, for example cdp.fit_mbgnbd(x, t_x, t_cal).")));
 	state = cdp_fit_state_get(PG_GETARG_DATUM(0), context);
 	if (unlikely(state->ncolumns != ncolumns && ncolumns != 0))
 	{

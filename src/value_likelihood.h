@@ -40,7 +40,7 @@ extern void cdp_paretonbd_terms(const double *par, double x, double t_x, double 
 /* ln L of one customer; gradient, when not NULL, by the parameters */
 extern double cdp_bgnbd_log_likelihood(const double *par, double x, double t_x, double t_cal);
 extern double cdp_mbgcnbd_log_likelihood(int k, const double *par, double x, double t_x, double t_cal, double log_gaps);
-extern double cdp_paretonbd_log_likelihood(const double *par, double x, double t_x, double t_cal, double *gradient);
+extern double cdp_paretonbd_log_likelihood(const double *par, double x, double t_x, double t_cal);
 extern double cdp_nbd_log_likelihood(const double *par, double x, double t_cal);
 extern double cdp_gammagamma_log_likelihood(const double *par, double x, double mean_amount);
 extern double cdp_bgbb_log_likelihood(const double *par, double x, double t_x, double n, double *gradient);

@@ -85,22 +85,11 @@ cdp_paretonbd_terms(const double *par, double x, double t_x, double t_cal, Alive
 
 /* r, alpha, s, beta. */
 double
-cdp_paretonbd_log_likelihood(const double *par, double x, double t_x, double t_cal, double *gradient)
+cdp_paretonbd_log_likelihood(const double *par, double x, double t_x, double t_cal)
 {
 	AliveTerms	terms;
-	double		by_gone[4];
-	double		gone;			/* share of it */
 
-	cdp_paretonbd_terms(par, x, t_x, t_cal, &terms, gradient ? by_gone : NULL);
-	if (gradient)
-	{
-		gone = 1.0 / (1.0 + exp(terms.alive - terms.gone));
-		gradient[0] = cdp_digamma(par[0] + x) - cdp_digamma(par[0]) + log(par[1]) +
-			gone * by_gone[0] - (1 - gone) * log(par[1] + t_cal);
-		gradient[1] = par[0] / par[1] + gone * by_gone[1] - (1 - gone) * (par[0] + x) / (par[1] + t_cal);
-		gradient[2] = log(par[3]) + gone * by_gone[2] - (1 - gone) * log(par[3] + t_cal);
-		gradient[3] = par[2] / par[3] + gone * by_gone[3] - (1 - gone) * par[2] / (par[3] + t_cal);
-	}
+	cdp_paretonbd_terms(par, x, t_x, t_cal, &terms, NULL);
 	return cdp_log_rising(par[0], x) + par[0] * log(par[1]) + par[2] * log(par[3]) +
 		cdp_log_add(terms.alive, terms.gone);
 }

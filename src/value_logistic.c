@@ -193,13 +193,8 @@ cdp_logistic_read_features(ArrayType *array, double *features)
 static LogisticState *
 state_to_change(FunctionCallInfo fcinfo)
 {
-	MemoryContext context;
+	MemoryContext context = cdp_aggregate_context(fcinfo, "Use the aggregate cdp.fit_logistic(y, features).");
 
-	if (AggCheckCallContext(fcinfo, &context) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function works only inside an aggregate"),
-				 errhint("Use the aggregate cdp.fit_logistic(y, features).")));
 	if (PG_ARGISNULL(0))
 		return cdp_logistic_state_new(context);
 	if (VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(PG_GETARG_DATUM(0))))

@@ -27,23 +27,6 @@ PG_FUNCTION_INFO_V1(cdp_predict_logistic);
 /* fields of the type */
 #define MODEL_FIELDS	11
 
-/* The result type, looked up once per query. */
-static TupleDesc
-result_desc(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->flinfo->fn_extra == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		TupleDesc	desc;
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != MODEL_FIELDS)
-			elog(ERROR, "return type must be cdp.logistic_model");
-		fcinfo->flinfo->fn_extra = BlessTupleDesc(desc);
-		MemoryContextSwitchTo(old);
-	}
-	return (TupleDesc) fcinfo->flinfo->fn_extra;
-}
-
 static Datum
 numbers(const double *values, const bool *nulls, int n)
 {
@@ -81,7 +64,7 @@ cdp_logistic_final(PG_FUNCTION_ARGS)
 	values[9] = CStringGetTextDatum(fit.reason);
 	values[10] = Float8GetDatum(fit.auc);
 	nulls[10] = isnan(fit.auc);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(cdp_result_desc(fcinfo), values, nulls)));
 }
 
 /* The coefficients of a model, checked; answers how many there are. */
@@ -119,7 +102,7 @@ cdp_logistic_model_make(PG_FUNCTION_ARGS)
 	memset(nulls, true, sizeof(nulls));
 	values[0] = numbers(coefficients, NULL, n);
 	nulls[0] = false;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(cdp_result_desc(fcinfo), values, nulls)));
 }
 
 /* cdp.predict_logistic(model, features) -> probability */

@@ -312,7 +312,7 @@ cdp_log_likelihood_paretonbd(PG_FUNCTION_ARGS)
 
 	cdp_model_read(PG_GETARG_HEAPTUPLEHEADER(0), MODEL_PARETONBD, &m);
 	cdp_check_transactions(X, PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3));
-	PG_RETURN_FLOAT8(cdp_paretonbd_log_likelihood(m.par, X, PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3), NULL));
+	PG_RETURN_FLOAT8(cdp_paretonbd_log_likelihood(m.par, X, PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3)));
 }
 
 Datum

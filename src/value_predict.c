@@ -139,7 +139,7 @@ cdp_dert(PG_FUNCTION_ARGS)
 	if (!(discount >= 1e-12 && discount <= MAX_TIME))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("discount must be above 0"),
+				 errmsg("discount must be above 0, from 1e-12 to 1e15"),
 				 errhint("It is continuous, per unit of time: ln(1.15)/52 is 15 %% a year in weeks. Without a discount only a finite horizon has a value, see cdp.expected_purchases.")));
 	outlook_args(fcinfo, &o);
 	PG_RETURN_DATUM(cdp_prediction(cdp_outlook_discounted(&o, 0, INFINITY, discount)));

@@ -80,6 +80,7 @@ make_fine(double a, double b, MemoryContext context)
 	double		low;
 	double		high;
 	double		log_beta = cdp_log_beta(a, b);
+	double		sum = 0.0;
 
 	/* so narrow that it is a point */
 	if (!(deviation > 1e-7))
@@ -113,7 +114,11 @@ make_fine(double a, double b, MemoryContext context)
 		if (i == nodes->n - 1 && high == FINE_HIGH)
 			weight *= 1.0 + 1.0 / expm1(b * step);
 		nodes->weight[i] = weight;
+		sum += weight;
 	}
+	/* of a and b in the billions the density has lost digits, in all nodes alike: what is lost, is missing in the sum */
+	for (int i = 0; i < nodes->n; i++)
+		nodes->weight[i] /= sum;
 	return nodes;
 }
 

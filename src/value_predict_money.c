@@ -104,7 +104,7 @@ clv_args(FunctionCallInfo fcinfo, ClvArgs *args, MemoryContext context)
 	if (!(args->discount == 0 || (args->discount >= 1e-12 && args->discount <= MAX_TIME)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("discount must be 0 or more"),
+				 errmsg("discount must be 0, or from 1e-12 to 1e15"),
 				 errhint("It is continuous, per unit of time: ln(1.10)/52 is 10 %% a year in weeks.")));
 	args->horizon = PG_GETARG_FLOAT8(6);
 	if (isinf(args->horizon) && args->horizon > 0)

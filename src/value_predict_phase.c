@@ -30,7 +30,8 @@
 #include "miscadmin.h"
 
 #define SUM_TERMS		300.0	/* more, and 96 nodes are cheaper */
-#define SUM_TERMS_K		20000.0 /* k > 1: the other way is dear */
+#define SUM_TERMS_K		5000.0	/* k > 1: the other way is dearer */
+#define LOG_NOTHING		(-600.0)	/* ln of a probability that may be left out and is still a number */
 #define JACOBI_STEEP	500.0	/* R t/A that 96 nodes can follow */
 #define JACOBI_NEAR		150.0	/* t/A: the pole at p = -A/t must not come too near */
 #define FEW_STAY		0.2		/* 1-p below which purchases are few, */
@@ -43,6 +44,13 @@ typedef struct Root
 	double		im;
 } Root;
 
+/* ln of the probability of n arrivals over that of none; it grows with n up to the mean. */
+static double
+log_arrivals(double shape, double n, double z)
+{
+	return n == 0 ? 0 : cdp_log_rising(shape, n) - cdp_log_gamma(n + 1.0) + n * log(z);
+}
+
 /*
  * Both sums over n at once, for j arrivals behind: purchases, and the chance
  * to be alive after the last of them.
@@ -53,7 +61,6 @@ sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive
 	double		shape = o->shape + j;
 	double		z = t / (o->rate + t);
 	double		mean = shape * t / o->rate;
-	double		spread = sqrt(mean * (1.0 + t / o->rate));
 	double		log_first = -shape * log1p(t / o->rate);
 	double		n = 0;
 	double		start = 0;		/* terms before it are nothing */
@@ -65,10 +72,21 @@ sum_arrivals(const Outlook *o, int j, double t, double *purchases, double *alive
 	int			arrivals = j;	/* since the last purchase */
 
 	/* when the first probabilities are nothing, begin where they are something */
-	if (log_first < -600)
-		start = Max(0.0, floor(mean - 15.0 * spread));
-	pmf = start == 0 ? exp(log_first) :
-		exp(cdp_log_rising(shape, start) - cdp_log_gamma(start + 1.0) + start * log(z) + log_first);
+	if (log_first < LOG_NOTHING)
+	{
+		double		high = ceil(mean);
+
+		while (high - start > 1.0)
+		{
+			double		middle = floor(0.5 * (start + high));
+
+			if (log_arrivals(shape, middle, z) + log_first < LOG_NOTHING)
+				start = middle;
+			else
+				high = middle;
+		}
+	}
+	pmf = exp(log_arrivals(shape, start, z) + log_first);
 	*purchases = 0;
 	*alive = 0;
 	while (n < start + 1e6)
@@ -110,17 +128,20 @@ terms_needed(const Outlook *o, double t)
 }
 
 /*
- * k > 1: expected purchases of one who leaves with p (q = 1 - p) and has j
- * arrivals behind him.  first[m] is the chance of more than m purchases of
- * one who stays; turn[] are the k-th roots of 1.
+ * k > 1: expected purchases of one who leaves with p (q = 1 - p), over the
+ * arrivals j that may be behind him.  first[m] is the chance of more than m
+ * purchases of one who stays; turn[] are the k-th roots of 1.  What a root c
+ * turn[l] adds for j arrivals has z^(shape + j) in it, z = 1/(1 + (1 - c
+ * turn[l]) t/A), so that the sum over j is two polynomials; conjugate roots
+ * add conjugate numbers, and one of each pair is computed.
  */
 static double
-purchases_given_p(const Outlook *o, int j, double t, double p, double q, const double *first, const Root *turn)
+purchases_given_p(const Outlook *o, double t, double p, double q, const double *first, const Root *turn)
 {
-	double		shape = o->shape + j;
 	double		tau = t / o->rate;
 	double		log_c;
 	double		c;
+	double		fall;
 	double		sum = 0;
 
 	/* he who nearly always leaves: his first purchases one by one; roots would cancel */
@@ -137,21 +158,43 @@ purchases_given_p(const Outlook *o, int j, double t, double p, double q, const d
 	}
 	log_c = (p < 0.5 ? log1p(-p) : log(q)) / o->k;
 	c = exp(log_c);
-	sum = -expm1(log_c) * tau * shape < 1e-12 ? shape * tau : expm1(-shape * log1p(-expm1(log_c) * tau)) / expm1(log_c);
-	for (int l = 1; l < o->k; l++)
+	fall = log1p(-expm1(log_c) * tau);
+	for (int j = o->k - 1; j >= 0; j--)
 	{
-		const Root *power = &turn[(int64) l * (j + 1) % o->k];
-		double		re = 1.0 - c * turn[l].re;
-		double		im = -c * turn[l].im;
-		double		size = exp(-shape * log(hypot(1.0 + re * tau, im * tau)));
-		double		angle = -shape * atan2(im * tau, 1.0 + re * tau);
-		double		num_re = 1.0 - size * cos(angle);
-		double		num_im = -size * sin(angle);
-		double		norm = re * re + im * im;
+		double		shape = o->shape + j;
 
-		sum += ((num_re * re + num_im * im) * power->re - (num_im * re - num_re * im) * power->im) / norm;
+		sum = sum * c + o->phase[j] * (-expm1(log_c) * tau * shape < 1e-12 ? shape * tau : expm1(-shape * fall) / expm1(log_c));
 	}
-	return sum * exp(log_c * (j + 1 - o->k)) / o->k;
+	for (int l = 1; l <= o->k / 2; l++)
+	{
+		Root		root = {c * turn[l].re, c * turn[l].im};
+		Root		slow = {1.0 + (1.0 - root.re) * tau, -root.im * tau};
+		double		size = exp(-o->shape * log(hypot(slow.re, slow.im)));
+		double		angle = -o->shape * atan2(slow.im, slow.re);
+		double		norm = slow.re * slow.re + slow.im * slow.im;
+		Root		rootz = {(root.re * slow.re + root.im * slow.im) / norm, (root.im * slow.re - root.re * slow.im) / norm};
+		Root		behind = {0, 0};
+		Root		ahead = {0, 0};
+		Root		num;
+
+		for (int j = o->k - 1; j >= 0; j--)
+		{
+			double		re = behind.re * root.re - behind.im * root.im + o->phase[j];
+
+			behind.im = behind.re * root.im + behind.im * root.re;
+			behind.re = re;
+			re = ahead.re * rootz.re - ahead.im * rootz.im + o->phase[j];
+			ahead.im = ahead.re * rootz.im + ahead.im * rootz.re;
+			ahead.re = re;
+		}
+		num.re = behind.re - size * (cos(angle) * ahead.re - sin(angle) * ahead.im);
+		num.im = behind.im - size * (cos(angle) * ahead.im + sin(angle) * ahead.re);
+		/* the real part of turn[l] * num / (1 - root) */
+		norm = (1.0 - root.re) * (1.0 - root.re) + root.im * root.im;
+		sum += (2 * l == o->k ? 1.0 : 2.0) / norm *
+			((num.re * (1.0 - root.re) - num.im * root.im) * turn[l].re - (num.im * (1.0 - root.re) + num.re * root.im) * turn[l].im);
+	}
+	return sum * exp(log_c * (1 - o->k)) / o->k;
 }
 
 /* k > 1: both answers by quadrature over p. */
@@ -159,30 +202,27 @@ static void
 integrate_arrivals(const Outlook *o, double t, double *purchases, double *alive)
 {
 	const BetaNodes *nodes = cdp_beta_nodes(o->nodes, o->leave_b, true);
-	Root		turn[MODEL_MAX_K];
+	double		first[FEW_PURCHASES] = {0};
+	double		total = 0;
+	Root		turn[MODEL_MAX_K] = {{0}};
 
-	for (int l = 0; l < o->k; l++)
-	{
-		turn[l].re = cos(2.0 * M_PI * l / o->k);
-		turn[l].im = sin(2.0 * M_PI * l / o->k);
-	}
 	for (int j = 0; j < o->k; j++)
 	{
-		double		first[FEW_PURCHASES];
-
+		turn[j].re = cos(2.0 * M_PI * j / o->k);
+		turn[j].im = sin(2.0 * M_PI * j / o->k);
 		if (o->phase[j] <= 0)
 			continue;
-		CHECK_FOR_INTERRUPTS();
+		total += o->phase[j];
 		for (int m = 0; m < FEW_PURCHASES; m++)
-			first[m] = exp(cdp_log_beta_inc((m + 1.0) * o->k - j, o->shape + j, t / (o->rate + t), o->rate / (o->rate + t)));
-		for (int i = 0; i < nodes->n; i++)
-		{
-			double		made = purchases_given_p(o, j, t, nodes->p[i], nodes->q[i], first, turn);
+			first[m] += o->phase[j] * exp(cdp_log_beta_inc((m + 1.0) * o->k - j, o->shape + j, t / (o->rate + t), o->rate / (o->rate + t)));
+	}
+	for (int i = 0; i < nodes->n; i++)
+	{
+		double		made = purchases_given_p(o, t, nodes->p[i], nodes->q[i], first, turn);
 
-			*purchases += nodes->weight[i] * o->phase[j] * made;
-			/* every purchase costs p of him */
-			*alive += nodes->weight[i] * o->phase[j] * Max(0.0, 1.0 - nodes->p[i] * made);
-		}
+		*purchases += nodes->weight[i] * made;
+		/* every purchase costs p of him */
+		*alive += nodes->weight[i] * Max(0.0, total - nodes->p[i] * made);
 	}
 }
 

@@ -333,21 +333,6 @@ cdp_rfm_set_as_of(RfmSummary *s, TimestampTz as_of)
 	s->as_of = as_of;
 }
 
-static pg_noinline void
-refuse_currency(const char *a, const char *b, int b_len)
-{
-	char	   *other = pnstrdup(b, b_len);
-	bool		swap = strcmp(a, other) > 0;
-	const char *low = swap ? other : a;
-	const char *high = swap ? a : other;
-
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("purchases are in more than one currency, %.*s and %.*s among them",
-					pg_mbcliplen(low, strlen(low), 10), low, pg_mbcliplen(high, strlen(high), 10), high),
-			 errhint("Name the currency of the result, currency => 'CNY', and give the rates in cdp.currency_rate; or select one currency in the query.")));
-}
-
 /* One currency for all money. */
 void
 cdp_rfm_set_currency(RfmSummary *s, const char *currency, int len)
@@ -355,7 +340,7 @@ cdp_rfm_set_currency(RfmSummary *s, const char *currency, int len)
 	if (s->currency == NULL)
 		s->currency = memcpy(MemoryContextAllocZero(s->hdr.eoh_context, len + 1), currency, len);
 	else if (unlikely(strncmp(s->currency, currency, len) != 0 || s->currency[len] != '\0'))
-		refuse_currency(s->currency, currency, len);
+		cdp_purchase_refuse_currency(s->currency, strlen(s->currency), currency, len);
 }
 
 static inline RfmSummary *
@@ -390,19 +375,13 @@ cdp_rfm_summary_get(Datum value)
 static inline RfmSummary *
 state_to_change(FunctionCallInfo fcinfo)
 {
-	MemoryContext context;
 	RfmSummary *s;
 
 	if (likely(!PG_ARGISNULL(0) && VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(PG_GETARG_DATUM(0)))))
 		s = summary_of_object(PG_GETARG_DATUM(0));
 	else
 	{
-		if (!AggCheckCallContext(fcinfo, &context))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("this function works only inside an aggregate"),
-					 errhint("Use cdp.rfm_table().")));
-		s = cdp_rfm_summary_new(context);
+		s = cdp_rfm_summary_new(cdp_aggregate_context(fcinfo, "Use cdp.rfm_table()."));
 		if (!PG_ARGISNULL(0))
 		{
 			struct varlena *flat = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0));

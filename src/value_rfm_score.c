@@ -400,6 +400,8 @@ median_from(const RfmScores *sc, RfmMeasure m, const int64 *keys, int64 *result)
 void
 cdp_rfm_score_all(RfmScores *sc, const RfmSummary *s, const RfmOptions *o)
 {
+	bool		ranked = o->method != RFM_THRESHOLD;
+	bool		median = o->median;
 	int64	   *keys = NULL;
 	int64	   *scratch = NULL;
 
@@ -412,7 +414,7 @@ cdp_rfm_score_all(RfmScores *sc, const RfmSummary *s, const RfmOptions *o)
 		return;
 	if (o->mean_money || s->rests)
 		rank_money(sc);
-	if (o->method != RFM_THRESHOLD || o->median)
+	if (ranked || median)
 	{
 		keys = MemoryContextAllocHuge(CurrentMemoryContext, sc->n * sizeof(int64));
 		scratch = MemoryContextAllocHuge(CurrentMemoryContext, sc->n * sizeof(int64));
@@ -423,15 +425,15 @@ cdp_rfm_score_all(RfmScores *sc, const RfmSummary *s, const RfmOptions *o)
 		Numeric		limit = m == RFM_F ? o->f_high : m == RFM_M ? o->m_high : NULL;
 		bool		some;
 
-		if (o->method == RFM_THRESHOLD)
-			threshold_cuts(sc, m);
-		else
+		if (ranked)
 			sorted_cuts(sc, m, keys, scratch);
+		else
+			threshold_cuts(sc, m);
 		if (span || limit)
 			some = key_from(sc, m, span, limit, &sc->high_from[m]);
-		else if (o->median)
+		else if (median)
 		{
-			if (o->method == RFM_THRESHOLD || (o->method == RFM_NESTED && m != RFM_R))
+			if (!ranked || (o->method == RFM_NESTED && m != RFM_R))
 				all_sorted_keys(sc, m, keys, scratch);
 			some = median_from(sc, m, keys, &sc->high_from[m]);
 		}

@@ -2,8 +2,8 @@
  * value_rfm_table.c
  *	  cdp.rfm_table and cdp.rfm_cuts: from a source of purchases to rows.
  *
- * The source, the orders of the CDP or the query of a caller, becomes one
- * statement around one aggregate, which the planner may run in parallel:
+ * The source (value_source.c) becomes one statement around one aggregate,
+ * which the planner may run in parallel:
  *
  *		SELECT cdp._rfm_all(s.customer_id, s.occurred_at, s.amount, $1)
  *		FROM (the source) s
@@ -14,16 +14,12 @@
  * per call would go into the same tuplestore, as a composite value before.)
  * Names of groups and scores are made once and shared by all rows.
  *
- * The orders are read with the rights of the owner of the tables, like any
- * verb does; a caller's query with his own, in a transaction that is
- * read-only meanwhile.
- *
  * SQL: sql/value_rfm.sql.  Tests: test/sql/value_table.sql,
  * test/sql/value_rfm.sql, test/pgtap/value_rfm.sql.  Page: doc/value_rfm.md.
  */
 #include "value_rfm.h"
+#include "value_source.h"
 
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -126,16 +122,11 @@ make_labels(const RfmOptions *o)
 static void
 recency_of(TimestampTz as_of, TimestampTz at, Interval *result)
 {
-	int128		span = (int128) as_of - at;
+	int64		span = cdp_purchase_recency(as_of, at);
 
-	if (span > PG_INT64_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("interval out of range"),
-				 errhint("Leave out what lies more than 290,000 years before as_of.")));
 	result->month = 0;
 	result->day = (int32) (span / USECS_PER_DAY);
-	result->time = (int64) (span % USECS_PER_DAY);
+	result->time = span % USECS_PER_DAY;
 }
 
 static void
@@ -208,7 +199,7 @@ value_of_key(const RfmScores *sc, RfmMeasure m, int64 key, int dscale)
 	switch (m)
 	{
 		case RFM_R:
-			return int64_div_fast_to_numeric(sc->s->as_of - key, 6);
+			return int64_div_fast_to_numeric(cdp_purchase_recency(sc->s->as_of, key), 6);
 		case RFM_F:
 			return int64_to_numeric(key);
 		default:
@@ -288,50 +279,21 @@ put_cuts(ReturnSetInfo *result, const RfmSummary *s, const RfmOptions *o)
  * The statement
  */
 
-#define ORDERS \
-	"SELECT coalesce(a.customer_id, o.profile_id) AS customer_id, o.ordered_at AS occurred_at, o.amount, o.refunded, o.currency" \
-	" FROM cdp.sales_order o LEFT JOIN cdp.profile_alias a ON a.profile_id = o.profile_id" \
-	" WHERE o.status IN ('paid', 'shipped', 'completed', 'refunded')"
-
-/* cdp.convert_amount() as a join; of two rows for one moment, one in each direction, the direct one counts */
-#define RATES \
-	" LEFT JOIN (SELECT currency, rate, valid_from, lead(valid_from) OVER (PARTITION BY currency ORDER BY valid_from) AS valid_to" \
-	" FROM (SELECT DISTINCT ON (currency, valid_from) currency, rate, valid_from FROM (" \
-	"SELECT from_currency AS currency, rate, valid_from, 1 AS way FROM cdp.currency_rate WHERE to_currency = $2" \
-	" UNION ALL SELECT to_currency, 1 / rate, valid_from, 2 FROM cdp.currency_rate WHERE from_currency = $2) b" \
-	" ORDER BY currency, valid_from, way) d" \
-	") e ON e.currency = s.currency AND s.currency <> $2" \
-	" AND s.occurred_at >= e.valid_from AND (e.valid_to IS NULL OR s.occurred_at < e.valid_to)"
-
-/* money in currency $2; a row that does not count needs no rate */
-#define CONVERTED(column) \
-	"CASE WHEN s.customer_id IS NULL OR s.occurred_at IS NULL OR s.amount IS NULL OR s.currency IS NULL THEN NULL" \
-	" WHEN s.currency = $2 OR s.occurred_at > $1 THEN s." column \
-	" ELSE s." column " * cdp._rfm_rate(e.rate, s.currency, $2) END"
-
-/* Parameters: $1 as_of, $2 currency. */
 static char *
-statement_for(const char *source, bool has_refunded, bool has_currency, bool convert, RfmRule rule)
+statement_for(const PurchaseSource *source, RfmRule rule)
 {
-	const char *amount = convert ? CONVERTED("amount") : "s.amount";
-	const char *refunded = !has_refunded ? "NULL::numeric" : convert ? CONVERTED("refunded") : "s.refunded";
-	const char *currency = convert ? "CASE WHEN s.currency IS NOT NULL THEN $2 END" : has_currency ? "s.currency" : "''::text";
-	const char *rates = convert ? RATES : "";
+	const char *currency = source->converted ? "CASE WHEN s.currency IS NOT NULL THEN $2 END" :
+		source->has_currency ? "s.currency" : "''::text";
 
-	if (convert && !has_currency)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the query returns no currency"),
-				 errhint("Add it as fourth column, or leave out the argument currency.")));
 	if (rule != RFM_RULE_PLAIN)
 		return psprintf("SELECT cdp._rfm_sorted(c.customer_id, c.occurred_at, c.amount, $1, c.refunded, c.currency, %s)"
 						" FROM (SELECT s.customer_id, s.occurred_at, %s AS amount, %s AS refunded, %s AS currency"
-						" FROM (%s) s%s ORDER BY s.customer_id) c",
-						rule == RFM_RULE_NET_DAY ? "true" : "false", amount, refunded, currency, source, rates);
-	if (!has_currency)
-		return psprintf("SELECT cdp._rfm_all(s.customer_id, s.occurred_at, %s, $1) FROM (%s) s", amount, source);
-	return psprintf("SELECT cdp._rfm_all(s.customer_id, s.occurred_at, %s, $1, %s, %s) FROM (%s) s%s",
-					amount, refunded, currency, source, rates);
+						" FROM %s ORDER BY s.customer_id) c",
+						rule == RFM_RULE_NET_DAY ? "true" : "false", source->amount, source->refunded, currency, source->from);
+	if (!source->has_currency)
+		return psprintf("SELECT cdp._rfm_all(s.customer_id, s.occurred_at, %s, $1) FROM %s", source->amount, source->from);
+	return psprintf("SELECT cdp._rfm_all(s.customer_id, s.occurred_at, %s, $1, %s, %s) FROM %s",
+					source->amount, source->refunded, currency, source->from);
 }
 
 static bool
@@ -350,82 +312,21 @@ catch_summary(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-static void
-catch_startup(DestReceiver *self, int operation, TupleDesc desc)
-{
-}
-
-static void
-catch_nothing(DestReceiver *self)
-{
-}
-
-static void
-run_statement(Catcher *c, const char *sql, TimestampTz as_of, Datum currency, bool has_currency)
-{
-	ParamListInfo params = makeParamList(2);
-	SPIExecuteOptions options = {.params = params,.read_only = true,.dest = &c->pub};
-	int			rc;
-
-	params->params[0] = (ParamExternData) {.value = TimestampTzGetDatum(as_of),.pflags = PARAM_FLAG_CONST,.ptype = TIMESTAMPTZOID};
-	params->params[1] = (ParamExternData) {.value = currency,.isnull = !has_currency,.pflags = PARAM_FLAG_CONST,.ptype = TEXTOID};
-	rc = SPI_execute_extended(sql, &options);
-	if (rc < 0)
-		elog(ERROR, "RFM statement failed: %s", SPI_result_code_string(rc));
-}
-
 /* What both functions do, labels or cuts apart. */
 static Datum
 run(FunctionCallInfo fcinfo, bool rows)
 {
 	RfmOptions	o;
-	Catcher		c = {.pub = {.receiveSlot = catch_summary,.rStartup = catch_startup,.rShutdown = catch_nothing,
-			.rDestroy = catch_nothing,.mydest = DestTransientRel},.o = &o};
-	TimestampTz as_of = PG_ARGISNULL(0) ? cdp_now_value() : PG_GETARG_TIMESTAMPTZ(0);
-	bool		convert = !PG_ARGISNULL(13);
-	Datum		currency = convert ? PG_GETARG_DATUM(13) : (Datum) 0;
-	CdpVerb		verb;
-	char	   *source;
-	char	   *sql;
-	bool		has_currency;
-	int			guc_level;
+	Catcher		c = {.pub = cdp_purchase_receiver(catch_summary),.o = &o};
+	PurchaseSource source;
 
 	InitMaterializedSRF(fcinfo, 0);
 	c.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	cdp_rfm_read_options(fcinfo, 2, 14, &o);
-	if (TIMESTAMP_NOT_FINITE(as_of))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("as_of must be a finite time"),
-				 errhint("Leave it out for now.")));
-	if (PG_ARGISNULL(1))
-	{
-		if (rows)
-			c.labels = make_labels(&o);
-		sql = statement_for(ORDERS, true, true, convert, o.rule);
-		cdp_begin_read(&verb);
-		run_statement(&c, sql, as_of, currency, convert);
-		cdp_end(&verb);
-		return (Datum) 0;
-	}
-	/* names in the query are the caller's: it is read before anything is pinned */
-	source = cdp_purchases_source(text_to_cstring(PG_GETARG_TEXT_PP(1)), &has_currency);
-	sql = statement_for(source, false, has_currency, convert, o.rule);
+	cdp_purchase_source(&source, fcinfo, 1, 13, cdp_as_of_arg(fcinfo, 0));
 	if (rows)
 		c.labels = make_labels(&o);
-	else
-		cdp_check_version();
-	cdp_read_only_begin();
-	guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	run_statement(&c, sql, as_of, currency, convert);
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
-	AtEOXact_GUC(false, guc_level);
-	cdp_read_only_end();
+	cdp_purchase_source_run(&source, statement_for(&source, o.rule), &c.pub);
 	return (Datum) 0;
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Line coverage of src/ from the counters that a run with CDP_MODE=coverage left: a table, and html in $CDP_STAGE/coverage.
 # Called by test/run.sh when the server has stopped; fails when coverage is below CDP_COVERAGE_MIN (default 85 %), or a file of
-# tag, segment or audience below 90 %.  MODULES judges the files of these modules alone, as their tests alone did run.
+# tag, segment, audience or value below 90 %.  MODULES judges the files of these modules alone, as their tests alone did run.
 set -euo pipefail
 min=${CDP_COVERAGE_MIN:-85}
 info=$CDP_STAGE/coverage.info
@@ -18,7 +18,7 @@ awk -v min="$min" -v top="$PWD/" -v only="$(echo ${MODULES:-} | tr ' ' '|')" '
 		if (only != "" && file !~ "^src/(" only ")[_.]") next
 		printf "%-32s %6d of %6d lines  %5.1f %%\n", file, hit, found, found ? 100 * hit / found : 100 | "sort"
 		all += found; sum += hit
-		if (file ~ /^src\/(tag|segment|audience)[_.].*c$/ && 10 * hit < 9 * found) low = low " " file
+		if (file ~ /^src\/(tag|segment|audience|value)[_.].*c$/ && 10 * hit < 9 * found) low = low " " file
 	}
 	END {
 		close("sort")

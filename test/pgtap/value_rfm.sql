@@ -1,7 +1,7 @@
 -- cdp.rfm_table against plain SQL that shares nothing with it, over random data with heavy ties: every refund rule,
 -- every method, serial, parallel, permuted, split and combined; the 125 cells.
 BEGIN;
-SELECT plan(41);
+SELECT plan(46);
 SET LOCAL jit = off;
 \getenv seed CDP_SEED
 \if :{?seed}
@@ -135,5 +135,45 @@ SELECT set_eq('SELECT * FROM cdp._rfm_rows((SELECT s FROM state))', 'SELECT * FR
 -- sorting by bytes against the server's, beyond what is sorted by comparing
 SELECT is((SELECT cdp._rfm_all(i, '2025-01-01', 1, '2026-01-01')::text::cdp.rfm_summary::text FROM (SELECT (hashint8extended(i, 7) >> (i % 60)::int) AS i FROM generate_series(1, 3000) i) x),
 	(SELECT cdp._rfm_all(i, '2025-01-01', 1, '2026-01-01')::text FROM (SELECT (hashint8extended(i, 7) >> (i % 60)::int) AS i FROM generate_series(1, 3000) i ORDER BY 1 OFFSET 0) x), 'ids all over bigint, below zero too');
+-- more customers than the first table of them has room for
+SELECT results_eq($$SELECT count(*), sum(customer_id), min(frequency), max(frequency), sum(monetary) FROM cdp._rfm_rows((SELECT cdp._rfm_all(i, '2025-01-01', 1, '2026-01-01') FROM generate_series(1, 300000) i))$$,
+	$$VALUES (300000::bigint, 45000150000::numeric, 1::bigint, 1::bigint, 300000::numeric)$$, 'three hundred thousand customers');
+-- an order below zero is a refund, and what was paid back of it another one
+SELECT results_eq($$SELECT gross, refunded, frequency FROM cdp._rfm_rows((SELECT cdp._rfm_all(1, '2025-01-01', a, '2026-01-01', r, 'CNY') FROM (VALUES (20, 1.5), (-5, 2)) v(a, r)))$$,
+	$$VALUES (20::numeric, 8.5::numeric, 1::bigint)$$, 'refunds of a refund');
+
+-- binary states: what is sent comes back; damaged ones are refused or are states again, the server lives
+CREATE TEMP TABLE sent AS SELECT cdp._rfm_all(customer_id, at, amount, :as_of) AS s FROM value_rfm_p GROUP BY part;
+INSERT INTO sent VALUES ('()');
+SELECT current_setting('data_directory') || '/value_rfm.bin' AS file \gset
+COPY sent TO :'file' (FORMAT binary);
+CREATE TEMP TABLE back (s cdp.rfm_summary);
+COPY back FROM :'file' (FORMAT binary);
+SELECT bag_eq('SELECT s::text FROM back', 'SELECT s::text FROM sent', 'binary round trip');
+CREATE FUNCTION pg_temp.damage(path text) RETURNS TABLE (how text, answer text) LANGUAGE plpgsql AS $$
+DECLARE
+	good bytea := (SELECT cdp._rfm_summary_send(cdp._rfm_all(i, '2025-12-31Z', 1.50 * i, '2026-01-01Z', 0.5, 'CNY')) FROM generate_series(1, 9) i);
+	bad  bytea;
+BEGIN
+	FOR i IN 0 .. 999 LOOP
+		how := CASE i % 3 WHEN 0 THEN 'cut' WHEN 1 THEN 'changed' ELSE 'longer' END;
+		bad := CASE i % 3 WHEN 0 THEN substr(good, 1, 1 + floor(random() * (length(good) - 1))::int)
+		                  WHEN 1 THEN set_byte(good, floor(random() * length(good))::int, floor(random() * 256)::int)
+		                  ELSE good || decode(lpad(to_hex(floor(random() * 65536)::int), 4, '0'), 'hex') END;
+		BEGIN
+			EXECUTE format('COPY (SELECT %L::bytea) TO %L (FORMAT binary)', bad, path);
+			TRUNCATE pg_temp.back;
+			EXECUTE format('COPY pg_temp.back FROM %L (FORMAT binary)', path);
+			-- what came in is sound: its own text form is accepted
+			SELECT CASE WHEN s::text::cdp.rfm_summary::text = s::text THEN 'sound' ELSE 'unsound' END INTO answer FROM pg_temp.back;
+		EXCEPTION WHEN OTHERS THEN
+			answer := sqlstate;
+		END;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+CREATE TEMP TABLE damage AS SELECT * FROM pg_temp.damage(:'file');
+SELECT set_has($$VALUES ('22P03'), ('08P01'), ('sound')$$, 'SELECT DISTINCT answer FROM damage', 'damaged binary states: 22P03, a protocol error or a sound state');
+SELECT is_empty('SELECT FROM damage WHERE how <> ''changed'' AND answer = ''sound'' ', 'neither short nor long ones come in');
 SELECT * FROM finish();
 ROLLBACK;

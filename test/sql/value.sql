@@ -54,6 +54,10 @@ SELECT cdp.rfm('infinity', amount, '2026-01-01') FROM o;
 SELECT cdp.rfm('-infinity', amount, '2026-01-01') FROM o;
 SELECT cdp.rfm(at, amount, 'infinity') FROM o;
 \echo :LAST_ERROR_SQLSTATE
+SELECT cdp.rfm(at, amount, '-infinity') FROM o;
+SELECT cdp.rfm_partial(at, amount, '-infinity') FROM o;
+SELECT cdp.rfm('4713-01-01 BC', 1, '294000-01-01');
+\echo :LAST_ERROR_SQLSTATE
 SELECT cdp.rfm(at, amount, at) FROM o WHERE customer_id = 1;
 \echo :LAST_ERROR_SQLSTATE
 -- the parts of the aggregate refuse to work outside of it
@@ -64,6 +68,15 @@ SELECT cdp._rfm_accum('()', now(), 1::float8, now());
 SELECT cdp._rfm_accum('()', now(), 1::numeric, now(), 1);
 SELECT cdp._rfm_combine('()', '()');
 SELECT cdp._rfm_final('()') IS NULL AS none, cdp._rfm_final(NULL) IS NULL AS null;
+-- all facts of a customer, with what was paid back of an order in a column of its own, or as a row below 0
+SELECT customer_id, (cdp._rfm_detail(at, amount, '2026-01-01')).* FROM o GROUP BY 1 ORDER BY 1;
+SELECT (d).* FROM (SELECT cdp._rfm_detail(at, amount, '2026-01-01', refunded) AS d FROM (VALUES
+	(timestamptz '2025-12-01', 19.90, 0.0), ('2025-12-03', 10, 10), ('2025-11-01', 5, 1.250), ('2025-12-04', -3, 0), ('2026-01-02', 99, 99)) v(at, amount, refunded)) x;
+SELECT (d).* FROM (SELECT cdp._rfm_detail('2025-12-01', 1e20, '2026-01-01', 1e19 + 0.000000000001) AS d) x;
+SELECT cdp._rfm_detail(at, 1, '2026-01-01', 0) IS NULL AS none_yet, cdp._rfm_detail(at, -1, '2026-01-01') IS NULL AS refund_only FROM (VALUES (timestamptz '2026-02-01')) v(at);
+SELECT cdp._rfm_detail('2025-12-01', 1, '2026-01-01', -1);
+SELECT cdp._rfm_detail('2025-12-01', 1, '2026-01-01', -1e20);
+SELECT cdp._rfm_detail('2025-12-01', 1, '2026-01-01', 'NaN');
 -- windows: growing, moving, with ties of the frame; the state of one row is not the next one's
 SELECT customer_id, at, amount, cdp.rfm(at, amount, '2026-01-01') OVER (ORDER BY at, customer_id) AS growing,
 	cdp.rfm(at, amount, '2026-01-01') OVER (ORDER BY at, customer_id ROWS 1 PRECEDING) AS moving,

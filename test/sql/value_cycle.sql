@@ -1,4 +1,4 @@
--- value_cycle: cycles, who is due, repurchase rate
+-- value_cycle: cycles, who is due, events of it, repurchase rate
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP SCHEMA IF EXISTS cdp CASCADE;
@@ -105,6 +105,23 @@ DELETE FROM cdp.sales_order_line WHERE product_id = 'soap';
 SELECT cdp._fit_repurchase() AS written;
 SELECT repurchase_cycle FROM cdp.repurchase_cycle WHERE repurchase_cycle ~ 'soap|wash|home' ORDER BY 1;
 ROLLBACK;
+-- whose repurchase is due, as events: what repurchase_due says of now, once per last purchase, in batches
+SET cdp.now = '2026-07-12T12:00:00+08:00';
+CALL cdp.track_repurchases(batch => 3);
+SELECT profile_id, occurred_at, properties->>'category' AS category, (properties->>'purchases')::int AS purchases, properties ?& '{last_at,due_at}' AS times
+FROM cdp.event WHERE name = 'Repurchase Due' ORDER BY 1, 3;
+SELECT count(*) = (SELECT count(*) FROM cdp.repurchase_due(within => '1 second')) AS all_of_them FROM cdp.event WHERE name = 'Repurchase Due';
+SET cdp.now = '2026-07-12T18:00:00+08:00';
+CALL cdp.track_repurchases();
+SELECT count(*) AS again FROM cdp.event WHERE name = 'Repurchase Due' AND occurred_at = cdp.now();
+-- one who has bought is told of anew when his next one is due
+SELECT pg_temp.buy(3, '2026-07-12', 'nappies');
+SET cdp.now = '2026-08-12T12:00:00+08:00';
+CALL cdp.track_repurchases();
+SELECT profile_id, count(*) FROM cdp.event WHERE name = 'Repurchase Due' AND properties->>'category' = 'baby' GROUP BY 1 HAVING count(*) > 1;
+CALL cdp.track_repurchases('-infinity');
+CALL cdp.track_repurchases(batch => -1);
+SET cdp.now = '2026-07-01T12:00:00+08:00';
 -- refused
 SELECT * FROM cdp.repurchase_due(by => 'shop');
 \echo :LAST_ERROR_SQLSTATE

@@ -46,6 +46,16 @@ SELECT k, count(*) > 700 AS many, bool_and(grows > 0 AND grows < k) AS grows, ma
 	SELECT k, ln(e / lag(e) OVER w) / 0.02 AS grows, ln(e / lag(e) OVER w) - ln(lead(e) OVER w / e) AS bends FROM (
 		SELECT k, h, expected_purchases(mbgcnbd_model(k, 1.3, 20, 0.4, 3.7), 5, 40, 41, exp(h)) AS e FROM unnest(ARRAY[1, 2, 5]) k, generate_series(0, 15, 0.02) h) q
 	WINDOW w AS (PARTITION BY k ORDER BY h)) s GROUP BY k ORDER BY k;
+-- who came daily for some days, and a long horizon: no arrival at all has a probability below the least float8 (values of 40-digit arithmetic)
+SELECT c.*, abs(expected_purchases(m, x, t_x, t_cal, 52) / p_alive(m, x, t_x, t_cal) / exact - 1) < 1e-11 AS right
+FROM (VALUES (4, 3.1272999093289373, 0.7448987503230192, 0.5616766857833922, 3.9834566463767334, 50, 0.5, 0.5, 502.63137940749355375),
+	(4, 1.7391150853456128, 1.0312072821817064, 0.25240268217504375, 19.467035054393484, 50, 0.14356111584519304, 0.5, 970.89862608523380309),
+	(8, 0.5, 0.5, 0.8, 2.4, 40, 5.9, 6, 116.04048197094576536)) c(k, r, alpha, a, b, x, t_x, t_cal, exact),
+	mbgcnbd_model(k, r, alpha, a, b) m;
+-- many phases cost no minutes
+SET statement_timeout = '30s';
+SELECT dert(mbgcnbd_model(100, 0.5, 0.01, 0.8, 2.4), 3, 30, 52, 0.002) BETWEEN 0 AND 100 AS cheap;
+RESET statement_timeout;
 -- a quantile is where the chance of a purchase is that probability
 SELECT name, bool_and(pg_temp.near(p, q, 1e-11) = 'ok') AS back, count(p) FROM (
 	SELECT 'bgnbd' AS name, q, p_purchase(m, 3, 30, 40, next_purchase(m, 3, 30, 40, q)) AS p FROM bgnbd_model(0.24, 4.4, 0.8, 2.4) m, unnest(ARRAY[0.001, 0.1, 0.3, 0.6]::float8[]) q
@@ -115,6 +125,17 @@ SELECT round(p_alive(m, 2, 30, 39)::numeric, 4) AS p FROM (SELECT bgnbd_model(0.
 CREATE TEMP TABLE models (id int, m bgnbd_model);
 INSERT INTO models VALUES (1, bgnbd_model(0.24, 4.4, 0.8, 2.4)), (2, NULL), (3, (SELECT fit_bgnbd(x, t_x, t_cal) FROM simulate_purchases(bgnbd_model(0.25, 4.4, 0.8, 2.5), 500, 39, 1)));
 SELECT id, p_alive(m, 2, 30, 39) > 0.5 AS p, next_purchase(m, 2, 30, 39) > 1 AS next FROM models ORDER BY id;
+-- many customers of one model, each with another x, in this order and in that: a number does not depend on what was computed before
+SELECT count(*) AS customers, count(*) FILTER (WHERE a.e = b.e) AS the_same, bool_and(a.e > 0) AS positive
+FROM (SELECT x, expected_purchases(m, x, 30, 39, 5000) AS e FROM mbgnbd_model(0.5, 7, 0.5, 2.5) m, generate_series(1, 600) x) a
+JOIN (SELECT x, expected_purchases(m, x, 30, 39, 5000) AS e FROM mbgnbd_model(0.5, 7, 0.5, 2.5) m, generate_series(600, 1, -1) x) b USING (x);
+-- a chance p to leave that is the same for all, one in 200: what a and b are spread over is a point, and the answer elementary:
+-- alive 1 / (1 + p / (1 - p) * ((alpha + T) / (alpha + t_x))^(r + x)), purchases of who is alive (1 - (1 + p t / (alpha + T))^-(r + x)) / p
+SELECT size, round(p_alive(m, 2, 30, 39)::numeric, 7) AS alive, round((1 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 7) AS by_hand,
+	round(expected_purchases(m, 2, 30, 39, 50000)::numeric, 4) AS purchases,
+	round(((1 - (1 + 0.005 * 50000 / 46) ^ -2.5) / 0.005 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 4) AS by_hand,
+	round(p_alive(m, 2, 30, 39, 50000)::numeric, 6) AS later, round(((1 + 0.005 * 50000 / 46) ^ -2.5 / (1 + 0.005 / 0.995 * (46 / 37.0) ^ 2.5))::numeric, 6) AS by_hand
+FROM unnest('{1e10,1e12,1e14,1e17,1e20}'::float8[]) size, mbgnbd_model(0.5, 7, 0.005 * size, 0.995 * size) m;
 -- NULL
 SELECT p_alive(m, NULL, 0, 9) AS a, expected_purchases(m, 0, 0, 9, NULL) AS b, next_purchase(m, 0, 0, NULL) AS c, clv(m, NULL, 0, 0, 9, 1, 9, 0) AS d, expected_amount(NULL, 1, 1) AS e, purchase_pmf(NULL::nbd_model, 1, 1) AS f, clv_ci(m, NULL, 0, 0, 9, 1, 9, 0) AS g, simple_clv(1, NULL, 1, 1) AS h
 FROM bgnbd_model(0.24, 4.4, 0.8, 2.4) m;

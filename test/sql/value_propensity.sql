@@ -49,3 +49,10 @@ CALL cdp.fit_propensity('Order Completed', as_of => '2020-01-01');
 CALL cdp.fit_propensity('Quote Requested', as_of => '2026-03-12 00:00+00');
 SELECT name, scope, converged, boundary, reason FROM cdp.value_model ORDER BY value_model_id;
 SELECT cdp.propensity(1, 'Quote Requested') < 0.1 AS unlikely;
+-- a goal with the name of a scope is no model of purchases
+SELECT cdp.track_many(jsonb_agg(jsonb_build_object('identifiers', jsonb_build_object('member_id', i::text), 'name', 'sales_order', 'occurred_at', timestamptz '2026-03-10 10:00+00'))) AS events
+FROM generate_series(1, 60) i WHERE i % 7 IN (0, 3);
+CALL cdp.fit_propensity('sales_order', as_of => '2026-03-12 00:00+00');
+SELECT (SELECT count(*) FROM cdp.value_model WHERE scope = 'sales_order' AND chosen) AS chosen, name AS scores, model_id FROM cdp._score_model();
+CALL cdp.score_customers();
+SELECT cdp.model() IS NULL AS no_model_of_purchases, (SELECT detail FROM cdp.health() WHERE check_name = 'value_model') AS health;

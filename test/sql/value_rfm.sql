@@ -113,7 +113,8 @@ SELECT q, pg_temp.try(q) FROM unnest(ARRAY[
 	'SELECT value_rfm.put_together(s) FROM (SELECT cdp._rfm_sorted(1, ''2025-01-01Z'', 1, ''2026-01-01Z'', 0, ''CNY'', true) AS s FROM generate_series(1, 2) c GROUP BY c) x',
 	'SELECT count(*) FROM cdp._rfm_rows((SELECT cdp._rfm_sorted(1, ''2025-01-01Z'', 1, ''2026-01-01Z'', 0, ''CNY'', true)))', 'SELECT count(*) FROM cdp._rfm_rows((SELECT cdp._rfm_sorted(1, ''2025-01-01Z'', 1, ''2026-01-01Z'', 0, ''CNY'', true)), refunds => ''net_day'')',
 	'SELECT count(*) FROM cdp._rfm_rows((SELECT cdp._rfm_all(1, ''2025-01-01Z'', 1, ''2026-01-01Z'')), refunds => ''cancel'')', 'SELECT count(*) FROM cdp._rfm_rows(NULL)', 'SELECT count(*) FROM cdp._rfm_rows(''()'')',
-	'SELECT count(*) FROM cdp.rfm_table(''294000-01-01Z'', ''SELECT 1, timestamptz ''''4700-01-01 BC'''', 1'')']) q;
+	'SELECT count(*) FROM cdp.rfm_table(''294000-01-01Z'', ''SELECT 1, timestamptz ''''4700-01-01 BC'''', 1'')',
+	'SELECT count(*) FROM cdp.rfm_cuts(''294000-01-01Z'', ''SELECT 1, timestamptz ''''4700-01-01 BC'''', 1'')']) q;
 
 -- what a query can do wrong; after each the session goes on
 CREATE TABLE value_rfm.log (t text);

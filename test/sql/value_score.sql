@@ -69,6 +69,10 @@ SELECT name, properties->>'from' AS was, source, occurred_at FROM cdp.event WHER
 SELECT count(*) = (SELECT count(*) FROM cdp.lifecycle_log WHERE as_of = cdp.now() AND from_stage IS NOT NULL) AS one_event_per_change, count(*) = count(DISTINCT message_id) AS no_double
 FROM cdp.event WHERE name = 'Lifecycle Stage Changed' AND occurred_at = cdp.now();
 SELECT kind, title ~ '流失期 → ' AS moved FROM cdp.timeline(:lost, from_time => '2025-07-01') WHERE kind = 'lifecycle';
+-- the order goes again before the clock moves: told, too
+DELETE FROM cdp.sales_order WHERE order_id = 'back';
+CALL cdp.score_customers();
+SELECT properties->>'to' AS becomes FROM cdp.event WHERE profile_id = :lost AND name = 'Lifecycle Stage Changed' ORDER BY event_id;
 -- a merge takes the loser's row with it; the next run counts both as one
 SELECT customer_id AS winner FROM cdp.customer_value WHERE customer_id <> :lost ORDER BY customer_id LIMIT 1 \gset
 SELECT a.frequency + b.frequency AS together FROM cdp.customer_value a, cdp.customer_value b WHERE a.customer_id = :winner AND b.customer_id = :lost \gset
@@ -81,30 +85,27 @@ SELECT cdp.unmerge_customer(:lost, 'test') IS NOT NULL AS apart;
 CALL cdp.score_customers();
 SELECT count(*) AS rows, sum(frequency) = :together AS together FROM cdp.customer_value WHERE customer_id IN (:winner, :lost);
 -- a profile that goes takes his rows; orders that are taken back too, in the next run
-DELETE FROM cdp.sales_order WHERE order_id = 'back';
 UPDATE cdp.sales_order SET status = 'cancelled' WHERE cdp.customer_id(profile_id) = :lost;
 CALL cdp.score_customers();
 SELECT count(*) FROM cdp.customer_value WHERE customer_id = :lost;
 SELECT count(*) FROM cdp.value_work;
+-- rules that hold for nobody with two purchases: no stage, no row of the log, and no end of the run
+BEGIN;
+DELETE FROM cdp.customer_value;
+UPDATE cdp.lifecycle_rule SET min_purchases = 5, min_gap_ratio = NULL, max_p_alive = NULL WHERE lifecycle_rule <> '获取期';
+SELECT cdp._score_prepare('2025-07-03 00:00+08') > 0 AS differ, cdp._apply_scores('2025-07-03 00:00+08', 1000000, true) > 0 AS written;
+SELECT count(*) > 0 AS no_stage, bool_and(frequency BETWEEN 2 AND 4) AS as_ruled FROM cdp.customer_value WHERE lifecycle_stage IS NULL;
+SELECT count(*) FROM cdp.lifecycle_log WHERE as_of = '2025-07-03 00:00+08' AND customer_id IN (SELECT customer_id FROM cdp.customer_value WHERE lifecycle_stage IS NULL);
+ROLLBACK;
 -- without events
 SET cdp.now = '2026-01-01 00:00+08';
 CALL cdp.score_customers(events => false, batch => 7);
 SELECT count(*) > 0 AS changed, (SELECT count(*) FROM cdp.event WHERE occurred_at >= '2025-12-31') AS events FROM cdp.customer_value WHERE changed_at = cdp.now();
 SELECT count(*) FILTER (WHERE v IS DISTINCT FROM cdp.value_of(v.customer_id)) <= 5 AS nearly_all_the_same FROM cdp.customer_value v;
 
--- whose repurchase is due: once per last purchase
-SET cdp.now = '2025-07-01 00:00+08';
-CALL cdp.track_repurchases(batch => 3);
-SELECT count(*) > 0 AS due, count(*) = (SELECT count(*) FROM cdp.repurchase_due(within => '1 second')) AS all_of_them FROM cdp.event WHERE name = 'Repurchase Due';
-SELECT count(*) AS before FROM cdp.event WHERE name = 'Repurchase Due' \gset
-CALL cdp.track_repurchases();
-SELECT count(*) = :before AS none_twice FROM cdp.event WHERE name = 'Repurchase Due';
-
 -- bad input
 CALL cdp.score_customers('infinity');
 CALL cdp.score_customers(batch => 0);
-CALL cdp.track_repurchases('-infinity');
-CALL cdp.track_repurchases(batch => -1);
 SELECT cdp.value_of(1, 'infinity');
 SET cdp.clv_discount = -1;
 SET cdp.churn_threshold = 2;

@@ -39,17 +39,6 @@ SELECT (cdp.as_logistic(value_model_id)).customers = (SELECT count(*) FROM cdp.b
 SELECT cdp.as_bgnbd((SELECT value_model_id FROM cdp.value_model WHERE name = 'nbd'));
 SELECT cdp.as_logistic(0);
 
--- what the views show adds up
-SELECT sum(actual) = (SELECT sum(x) FROM cdp.btyd_table()) AS every_repeat_purchase, count(*) AS periods, max(actual_cumulative) = sum(actual) AS cumulated
-FROM cdp.value_tracking;
-SELECT sum(customers) = (SELECT count(*) FROM cdp.btyd_table()) AS every_customer, count(*) AS classes FROM cdp.value_frequency;
-SELECT (SELECT sum(customers) FROM cdp.value_calibration) = h.customers AS same_customers, (SELECT sum(actual) FROM cdp.value_calibration) = h.actual AS same_purchases,
-	h.actual = (SELECT sum(n.x - c.x) FROM cdp.btyd_table() n JOIN cdp.btyd_table(cdp.now() - interval '90 days') c USING (customer_id)) AS counted_again,
-	h.last_period = (SELECT sum(c.x - coalesce(p.x, 0)) FROM cdp.btyd_table(cdp.now() - interval '90 days') c LEFT JOIN cdp.btyd_table(cdp.now() - interval '180 days') p USING (customer_id)) AS period_before,
-	h.holdout, h.expected BETWEEN 0.5 * h.actual AND 2 * h.actual AS near
-FROM cdp.value_holdout h;
-SELECT count(*) AS tenths, sum(customers) = (SELECT customers FROM cdp.value_holdout) AS same_customers, bool_and(predicted BETWEEN 0 AND 1 AND observed BETWEEN 0 AND 1) AS probabilities,
-	abs(sum(customers * (predicted - observed))) < 0.001 AS right_on_the_whole FROM cdp.churn_calibration;
 SELECT cdp.model() - '{parameters,standard_errors,bic,log_likelihood,data_from,data_until,name,customers,purchases,reason}'::text[];
 
 -- again: new rows take the place, old ones stay; a query of one's own is another scope
@@ -62,6 +51,23 @@ SELECT count(*) FROM cdp.repurchase_cycle WHERE k > 0;
 CALL cdp.fit_value_models(purchases => 'SELECT 1, timestamptz ''2025-06-01'', 10.0');
 CALL cdp.fit_value_models(purchases => 'SELECT g, timestamptz ''2025-06-01'' - g * interval ''1 day'', 10.0 FROM generate_series(1, 50) g');
 SELECT name, chosen, converged, boundary, reason, parameters::text ~ 'NaN' AS nan FROM cdp.value_model ORDER BY value_model_id DESC LIMIT 12;
+
+-- names are found in the search_path of the caller
+CREATE SCHEMA value_store_shop;
+CREATE TABLE value_store_shop.bought AS SELECT i % 20 AS buyer, date '2025-01-01' + i * 3 AS day, 5 AS total FROM generate_series(1, 50) i;
+SET search_path = value_store_shop;
+CALL cdp.fit_value_models(purchases => 'SELECT buyer, day, total FROM bought');
+RESET search_path;
+SELECT count(*), min(customers), min(purchases) FROM cdp.value_model WHERE scope = 'query' AND chosen AND name <> 'churn';
+-- nothing but gifts; a date of the year 1, which must not cost a line for every week since
+CALL cdp.fit_value_models(purchases => 'SELECT i % 20, date ''2025-01-01'' + i * 3, 0 FROM generate_series(1, 50) i');
+SELECT name, chosen, reason, bic FROM cdp.value_model WHERE name = 'gammagamma' ORDER BY value_model_id DESC LIMIT 1;
+SET statement_timeout = '60s';
+CALL cdp.fit_value_models(purchases => 'SELECT i % 20, CASE i WHEN 9 THEN date ''0001-01-01'' ELSE date ''2025-01-01'' + i * 3 END, 5 FROM generate_series(1, 50) i');
+RESET statement_timeout;
+SELECT m.name IS NOT NULL AS chosen, (SELECT count(*) FROM cdp.value_tracking t WHERE t.value_model_id = m.value_model_id) AS periods, (SELECT count(*) > 0 FROM cdp.value_holdout t WHERE t.value_model_id = m.value_model_id) AS judged
+FROM cdp.value_model m WHERE m.scope = 'query' AND m.chosen AND m.name NOT IN ('churn', 'gammagamma');
+DROP SCHEMA value_store_shop CASCADE;
 
 -- bad input
 CALL cdp.fit_value_models(unit => '1 month');

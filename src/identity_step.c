@@ -309,7 +309,7 @@ cdp_apply_partition(CdpChange *changes, int n, const CdpCause *cause, int *npart
 bool
 cdp_lock_customers(const int64 *ids, int n)
 {
-	cdp_lock_profiles(ids, n);
+	(void) cdp_lock_profiles(ids, n);
 	return cdp_are_customers(ids, n);
 }
 

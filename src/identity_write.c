@@ -182,24 +182,25 @@ id_array(const int64 *ids, int n)
 }
 
 /* one row, without a plan that is made for an array */
-static void
+static bool
 lock_profile(int64 id)
 {
 	CdpProbe   *probe;
+	bool		found;
 
 	cdp_push_fresh_snapshot();
 	probe = cdp_probe_open_to_lock("profile", "profile_pkey");
-	if (cdp_probe_int8(probe, id) != NULL)
-		(void) cdp_probe_lock(probe);
+	found = cdp_probe_int8(probe, id) != NULL && cdp_probe_lock(probe) != NULL;
 	cdp_probe_close(probe);
 	PopActiveSnapshot();
+	return found;
 }
 
 /*
  * FOR NO KEY UPDATE, so that nobody who only refers to a profile has to
  * wait; ascending, so that nobody deadlocks.
  */
-void
+int
 cdp_lock_profiles(const int64 *ids, int n)
 {
 	static SPIPlanPtr plan = NULL;
@@ -207,10 +208,7 @@ cdp_lock_profiles(const int64 *ids, int n)
 	Datum		arg;
 
 	if (n == 1)
-	{
-		lock_profile(ids[0]);
-		return;
-	}
+		return lock_profile(ids[0]) ? 1 : 0;
 	arg = id_array(ids, n);
 	cdp_plan_custom(&plan,
 					"SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE",
@@ -218,6 +216,7 @@ cdp_lock_profiles(const int64 *ids, int n)
 	if (SPI_execute_plan(plan, &arg, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not lock customers");
 	SPI_freetuptable(SPI_tuptable);
+	return (int) SPI_processed;
 }
 
 /* as many probes of an index cost less than to plan for an array */

@@ -95,6 +95,15 @@ typedef struct Batch
 	int			ncustomers;
 } Batch;
 
+/* whose the id is now; 0: nobody's, or of one whose profile was deleted */
+static int64
+find_owner(int64 given)
+{
+	int64		customer = cdp_customer_of(given, false);
+
+	return customer == given || cdp_customer_of(customer, false) == customer ? customer : 0;
+}
+
 /* whom the ids belong to now */
 static void
 resolve_items(Batch *b)
@@ -103,7 +112,7 @@ resolve_items(Batch *b)
 	{
 		TagItem    *item = &b->items[i];
 
-		item->customer_id = cdp_customer_of(item->given, false);
+		item->customer_id = find_owner(item->given);
 		if (item->customer_id == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
@@ -120,12 +129,23 @@ resolve_items(Batch *b)
 	}
 }
 
+/*
+ * Locked, are they still there, customers, and those that were meant?  A
+ * profile may have been deleted while we waited, or parted from its customer.
+ */
 static bool
 lock_batch(void *arg)
 {
 	Batch	   *b = arg;
 
-	return cdp_lock_customers(b->customers, b->ncustomers);
+	if (cdp_lock_profiles(b->customers, b->ncustomers) < b->ncustomers || !cdp_are_customers(b->customers, b->ncustomers))
+		return false;
+	for (int i = 0; i < b->n; i++)
+	{
+		if (b->items[i].given != b->items[i].customer_id && find_owner(b->items[i].given) != b->items[i].customer_id)
+			return false;
+	}
+	return true;
 }
 
 /* ------------------------------------------------------------------- what is done */

@@ -245,7 +245,7 @@ write_batch(Batch *b)
 	int64	   *wanted;
 
 	if (nrows > 0)
-		cdp_lock_profiles(rows, nrows);
+		(void) cdp_lock_profiles(rows, nrows);
 	if (b->nlocks > 0)
 	{
 		int64	   *locked = palloc(sizeof(int64) * b->nlocks);

@@ -32,8 +32,8 @@ typedef struct CdpSighting
  */
 extern void cdp_identify(CdpSighting *items, int n, bool raise);
 
-/* Lock the rows of profiles, ascending, FOR NO KEY UPDATE. */
-extern void cdp_lock_profiles(const int64 *ids, int n);
+/* Lock the rows of profiles, ascending, FOR NO KEY UPDATE; answers how many of them are there. */
+extern int	cdp_lock_profiles(const int64 *ids, int n);
 
 /* Are all of them customers now, whatever our snapshot says?  40001 when they were at the snapshot and are not. */
 extern bool cdp_are_customers(const int64 *ids, int n);

@@ -130,7 +130,7 @@ extend_locks(Locking *l, const int64 *ids, int n)
 			return false;
 	}
 	if (nlower < n)
-		cdp_lock_profiles(ids + nlower, n - nlower);
+		(void) cdp_lock_profiles(ids + nlower, n - nlower);
 	lock_also(l, ids, n);
 	return true;
 }
@@ -145,7 +145,7 @@ lock_body(void *arg)
 {
 	Locking    *l = arg;
 
-	cdp_lock_profiles(l->ids, l->n);
+	(void) cdp_lock_profiles(l->ids, l->n);
 	for (;;)
 	{
 		int			ncustomers;

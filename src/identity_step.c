@@ -26,6 +26,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "event.h"
+#include "probe.h"
 #include "segment.h"
 #include "tag_bits.h"
 #include "tag_customer.h"
@@ -33,6 +34,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "value_score.h"
 
 PG_FUNCTION_INFO_V1(cdp_guard_alias);
@@ -307,7 +309,7 @@ cdp_apply_partition(CdpChange *changes, int n, const CdpCause *cause, int *npart
 bool
 cdp_lock_customers(const int64 *ids, int n)
 {
-	cdp_lock_profiles(ids, n);
+	(void) cdp_lock_profiles(ids, n);
 	return cdp_are_customers(ids, n);
 }
 
@@ -364,23 +366,28 @@ cdp_count_round(int *round)
 int64
 cdp_customer_of(int64 id, bool read_only)
 {
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[1] = {INT8OID};
-	Datum		args[1];
+	int64		customer = 0;
+	CdpProbe   *probe;
+	TupleTableSlot *row;
 	bool		isnull;
-	int64		result = 0;
 
-	args[0] = Int64GetDatum(id);
-	cdp_plan_generic(&plan,
-					 "SELECT coalesce(a.customer_id, p.profile_id) FROM cdp.profile p"
-					 " LEFT JOIN cdp.profile_alias a ON a.profile_id = p.profile_id WHERE p.profile_id = $1",
-					 1, types);
-	if (SPI_execute_plan(plan, args, NULL, read_only, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look up a customer");
-	if (SPI_processed == 1)
-		result = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_freetuptable(SPI_tuptable);
-	return result;
+	if (!read_only)
+		cdp_push_fresh_snapshot();
+	probe = cdp_probe_open("profile", "profile_pkey");
+	if (cdp_probe_int8(probe, id) != NULL)
+		customer = id;
+	cdp_probe_close(probe);
+	if (customer != 0)
+	{
+		probe = cdp_probe_open("profile_alias", "profile_alias_pkey");
+		row = cdp_probe_int8(probe, id);
+		if (row != NULL)
+			customer = DatumGetInt64(slot_getattr(row, cdp_probe_column(probe, "customer_id"), &isnull));
+		cdp_probe_close(probe);
+	}
+	if (!read_only)
+		PopActiveSnapshot();
+	return customer;
 }
 
 int64

@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "probe.h"
 #include "rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -180,23 +181,80 @@ id_array(const int64 *ids, int n)
 	return PointerGetDatum(construct_array(datums, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 }
 
+/* one row, without a plan that is made for an array */
+static bool
+lock_profile(int64 id)
+{
+	CdpProbe   *probe;
+	bool		found;
+
+	cdp_push_fresh_snapshot();
+	probe = cdp_probe_open_to_lock("profile", "profile_pkey");
+	found = cdp_probe_int8(probe, id) != NULL && cdp_probe_lock(probe) != NULL;
+	cdp_probe_close(probe);
+	PopActiveSnapshot();
+	return found;
+}
+
 /*
  * FOR NO KEY UPDATE, so that nobody who only refers to a profile has to
  * wait; ascending, so that nobody deadlocks.
  */
-void
+int
 cdp_lock_profiles(const int64 *ids, int n)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[1] = {INT8ARRAYOID};
-	Datum		arg = id_array(ids, n);
+	Datum		arg;
 
+	if (n == 1)
+		return lock_profile(ids[0]) ? 1 : 0;
+	arg = id_array(ids, n);
 	cdp_plan_custom(&plan,
 					"SELECT 1 FROM cdp.profile WHERE profile_id = ANY ($1) ORDER BY profile_id FOR NO KEY UPDATE",
 					1, types);
 	if (SPI_execute_plan(plan, &arg, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not lock customers");
 	SPI_freetuptable(SPI_tuptable);
+	return (int) SPI_processed;
+}
+
+/* as many probes of an index cost less than to plan for an array */
+#define FEW		10
+
+/* is one of them an alias, by the latest snapshot? */
+static bool
+are_merged(const int64 *ids, int n)
+{
+	bool		merged = false;
+	CdpProbe   *probe;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	probe = cdp_probe_open("profile_alias", "profile_alias_pkey");
+	for (int i = 0; !merged && i < n; i++)
+		merged = cdp_probe_int8(probe, ids[i]) != NULL;
+	cdp_probe_close(probe);
+	PopActiveSnapshot();
+	return merged;
+}
+
+static bool
+are_many_merged(const int64 *ids, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT8ARRAYOID};
+	Datum		arg = id_array(ids, n);
+	Snapshot	latest;
+	bool		merged;
+
+	cdp_plan_custom(&plan, "SELECT 1 FROM cdp.profile_alias WHERE profile_id = ANY ($1) LIMIT 1", 1, types);
+	latest = RegisterSnapshot(GetLatestSnapshot());
+	if (SPI_execute_snapshot(plan, &arg, NULL, latest, InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read aliases");
+	UnregisterSnapshot(latest);
+	merged = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return merged;
 }
 
 /*
@@ -206,19 +264,8 @@ cdp_lock_profiles(const int64 *ids, int n)
 bool
 cdp_are_customers(const int64 *ids, int n)
 {
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[1] = {INT8ARRAYOID};
-	Datum		arg = id_array(ids, n);
-	Snapshot	latest;
-	bool		changed;
+	bool		changed = n <= FEW ? are_merged(ids, n) : are_many_merged(ids, n);
 
-	cdp_plan_custom(&plan, "SELECT 1 FROM cdp.profile_alias WHERE profile_id = ANY ($1) LIMIT 1", 1, types);
-	latest = RegisterSnapshot(GetLatestSnapshot());
-	if (SPI_execute_snapshot(plan, &arg, NULL, latest, InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read aliases");
-	UnregisterSnapshot(latest);
-	changed = SPI_processed > 0;
-	SPI_freetuptable(SPI_tuptable);
 	if (changed && IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

@@ -29,16 +29,17 @@ struct CdpProbe
 	TupleTableSlot *slot;
 	IndexFetchTableData *fetch; /* of cdp_probe_tuple(), made when it is first called */
 	int			nkeys;
+	/* cdp_probe_ascend() */
+	bool		begun;
+	bool		ended;
+	int64		at;				/* key of the entry the scan stands on */
 };
 
-CdpProbe *
-cdp_probe_open(const char *table, const char *index)
-{
-	return cdp_probe_open_range(table, index, -1);
-}
+/* so many entries of an index are passed in the time of a descent from its root */
+#define NEAR_ENTRIES	32
 
-CdpProbe *
-cdp_probe_open_range(const char *table, const char *index, int nkeys)
+static CdpProbe *
+open_probe(const char *table, const char *index, int nkeys, LOCKMODE mode)
 {
 	CdpProbe   *p = palloc(sizeof(CdpProbe));
 	Oid			relid = cdp_relation(table);
@@ -48,7 +49,7 @@ cdp_probe_open_range(const char *table, const char *index, int nkeys)
 	/* their owner may have put anything there */
 	if (found)
 	{
-		p->table = relation_open(relid, AccessShareLock);
+		p->table = relation_open(relid, mode);
 		p->index = relation_open(indexid, AccessShareLock);
 		found = p->table->rd_rel->relkind == RELKIND_RELATION &&
 			p->index->rd_rel->relkind == RELKIND_INDEX && p->index->rd_index->indrelid == relid;
@@ -59,10 +60,29 @@ cdp_probe_open_range(const char *table, const char *index, int nkeys)
 				 errmsg("table cdp.%s or its index cdp.%s is missing", table, index),
 				 errhint("CALL cdp.migrate(); repairs what is missing.")));
 	p->fetch = NULL;
+	p->begun = false;
 	p->nkeys = nkeys < 0 ? IndexRelationGetNumberOfKeyAttributes(p->index) : nkeys;
 	p->slot = table_slot_create(p->table, NULL);
 	p->scan = cdp_index_beginscan(p->table, p->index, GetActiveSnapshot(), p->nkeys);
 	return p;
+}
+
+CdpProbe *
+cdp_probe_open(const char *table, const char *index)
+{
+	return open_probe(table, index, -1, AccessShareLock);
+}
+
+CdpProbe *
+cdp_probe_open_range(const char *table, const char *index, int nkeys)
+{
+	return open_probe(table, index, nkeys, AccessShareLock);
+}
+
+CdpProbe *
+cdp_probe_open_to_lock(const char *table, const char *index)
+{
+	return open_probe(table, index, -1, RowShareLock);
 }
 
 int
@@ -105,6 +125,38 @@ TupleTableSlot *
 cdp_probe_next(CdpProbe *p)
 {
 	return index_getnext_slot(p->scan, ForwardScanDirection, p->slot) ? p->slot : NULL;
+}
+
+/*
+ * As an executor with FOR NO KEY UPDATE does it: a row that others have
+ * changed is waited for, and then it is the newest version that counts.
+ */
+TupleTableSlot *
+cdp_probe_lock(CdpProbe *p)
+{
+	ItemPointerData tid = p->slot->tts_tid;
+	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	/* the lock puts its own version there, or leaves it half made */
+	ExecClearTuple(p->slot);
+	result = table_tuple_lock(p->table, &tid, p->scan->xs_snapshot, p->slot, GetCurrentCommandId(true),
+							  LockTupleNoKeyExclusive, LockWaitBlock, flags, &failure);
+	if (result == TM_Ok)
+		return p->slot;
+	ExecClearTuple(p->slot);
+	if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errhint("Retry the transaction.")));
+	/* SelfModified: by a command that our snapshot does not see */
+	if (result != TM_Deleted && result != TM_SelfModified)
+		elog(ERROR, "could not lock a row of cdp.%s: %d", RelationGetRelationName(p->table), (int) result);
+	return NULL;
 }
 
 TupleTableSlot *
@@ -181,6 +233,49 @@ TupleDesc
 cdp_probe_entry_desc(CdpProbe *p)
 {
 	return RelationGetDescr(p->index);
+}
+
+CdpProbe *
+cdp_probe_open_ascending(const char *table, const char *index)
+{
+	return cdp_probe_open_entries(table, index, 1);
+}
+
+static void
+step(CdpProbe *p)
+{
+	bool		isnull;
+
+	p->ended = index_getnext_tid(p->scan, ForwardScanDirection) == NULL;
+	if (!p->ended)
+		p->at = DatumGetInt64(index_getattr(p->scan->xs_itup, 1, RelationGetDescr(p->index), &isnull));
+}
+
+TupleTableSlot *
+cdp_probe_ascend(CdpProbe *p, int64 key)
+{
+	int			steps = 0;
+
+	if (p->begun && p->ended)
+		return NULL;
+	for (;; steps++)
+	{
+		if (!p->begun || steps == NEAR_ENTRIES)
+		{
+			ScanKeyData keys[1];
+
+			ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(key));
+			index_rescan(p->scan, keys, 1, NULL, 0);
+			p->begun = true;
+			step(p);
+		}
+		if (p->ended || p->at > key)
+			return NULL;
+		/* a key has an entry for each version of its row */
+		if (p->at == key && index_fetch_heap(p->scan, p->slot))
+			return p->slot;
+		step(p);
+	}
 }
 
 /*

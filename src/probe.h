@@ -6,7 +6,7 @@
  *		slot = cdp_probe_int8(p, id);	-- NULL: no such row
  *		cdp_probe_close(p);
  *
- * The snapshot is the active one; reading only.
+ * The snapshot is the active one; nothing is written, but rows can be locked.
  */
 #ifndef CDP_PROBE_H
 #define CDP_PROBE_H
@@ -18,11 +18,18 @@
 typedef struct CdpProbe CdpProbe;
 
 extern CdpProbe *cdp_probe_open(const char *table, const char *index);
+/* the same, for cdp_probe_lock() */
+extern CdpProbe *cdp_probe_open_to_lock(const char *table, const char *index);
 /* number of a column: a repaired table may have them in another order */
 extern int	cdp_probe_column(CdpProbe *probe, const char *name);
 extern TupleTableSlot *cdp_probe_int8(CdpProbe *probe, int64 key);
 /* after cdp_probe_int8 by an index that is not unique: the next row of that key */
 extern TupleTableSlot *cdp_probe_next(CdpProbe *probe);
+/*
+ * Lock the row that was answered last, FOR NO KEY UPDATE: its newest version, which may have another key, or NULL when
+ * it is gone meanwhile.  40001 where the transaction's snapshot must not see that.
+ */
+extern TupleTableSlot *cdp_probe_lock(CdpProbe *probe);
 extern TupleTableSlot *cdp_probe_text2(CdpProbe *probe, Datum key1, Datum key2);
 /* two numbers and, for an index of three columns, a text */
 extern TupleTableSlot *cdp_probe_pair(CdpProbe *probe, int64 key1, int64 key2, const char *key3);
@@ -45,6 +52,13 @@ extern void cdp_probe_range(CdpProbe *probe, ScanKey keys);
 extern IndexTuple cdp_probe_entry(CdpProbe *probe, ItemPointer tid);
 extern TupleDesc cdp_probe_entry_desc(CdpProbe *probe);
 extern TupleTableSlot *cdp_probe_tuple(CdpProbe *probe, ItemPointer tid);
+
+/*
+ * Rows of numbers that ascend from call to call: from one to the next along the index where it is near.  The row is
+ * there until the next call.
+ */
+extern CdpProbe *cdp_probe_open_ascending(const char *table, const char *index);
+extern TupleTableSlot *cdp_probe_ascend(CdpProbe *probe, int64 key);
 
 /* a snapshot that sees what this transaction has written up to now; pop it */
 extern void cdp_push_fresh_snapshot(void);

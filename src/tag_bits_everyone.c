@@ -15,11 +15,13 @@
  */
 #include "tag_bits_write.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "identity_step.h"
 #include "miscadmin.h"
+#include "probe.h"
 #include "rows.h"
 #include "tag_customer.h"
 #include "utils/builtins.h"
@@ -84,6 +86,33 @@ read_ids(Tuplestorestate *store, Relation rel, int *n)
 }
 
 /*
+ * Tags that were given to these profiles after our snapshot: nothing of ours
+ * would take them away.
+ */
+static void
+refuse_unseen(const int64 *ids, int n)
+{
+	CdpProbe   *probe;
+	bool		found = false;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	probe = cdp_probe_open("profile_tag", "profile_tag_pkey");
+	for (int i = 0; i < n && !found; i++)
+	{
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
+		found = cdp_probe_int8(probe, ids[i]) != NULL;
+	}
+	cdp_probe_close(probe);
+	PopActiveSnapshot();
+	if (found)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access: these customers were given tags concurrently"),
+				 errhint("Retry the transaction.")));
+}
+
+/*
  * Tags go with their profile.  Nothing was said about them, so the history
  * keeps what it has; of a merged customer the other profiles' tags remain.
  */
@@ -98,8 +127,11 @@ drop_tags(const int64 *ids, int n)
 	int64	   *customers;
 	uint64		k;
 
-	if (cdp_write_tags(cdp_plan_custom(&drop, "DELETE FROM cdp.profile_tag WHERE profile_id = ANY ($1)", 1, types),
-					   args, NULL, &writer) == 0)
+	k = cdp_write_tags(cdp_plan_custom(&drop, "DELETE FROM cdp.profile_tag WHERE profile_id = ANY ($1)", 1, types),
+					   args, NULL, &writer);
+	if (IsolationUsesXactSnapshot())
+		refuse_unseen(ids, n);
+	if (k == 0)
 		return;
 	if (SPI_execute_plan(cdp_plan_custom(&merged,
 										 "SELECT DISTINCT a.customer_id FROM cdp.profile_alias a JOIN cdp.profile p ON p.profile_id = a.customer_id"

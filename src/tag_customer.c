@@ -14,15 +14,17 @@
  * test/sql/tag_customer.sql, test/pgtap/tag_customer.sql,
  * test/specs/tag_same_tag.spec, tag_alias_race.spec, tag_customer_rr.spec.
  */
-#include "tag_customer.h"
+#include "tag_customer_item.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "identity_step.h"
 #include "miscadmin.h"
+#include "probe.h"
 #include "rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -33,50 +35,6 @@ PG_FUNCTION_INFO_V1(cdp_check_tag_name);
 PG_FUNCTION_INFO_V1(cdp_tagset_of);
 
 #define MAX_ITEMS	100000
-
-/* one thing to do */
-typedef struct TagItem
-{
-	int			ord;			/* its number for the user, from 1; 0: there is only one */
-	int64		given;			/* any id of the customer */
-	int64		customer_id;
-	bool		remove;
-	bool		below;			/* name.* */
-	const char *name;
-	int			name_len;
-	const char *text;			/* the value as given, or NULL */
-	int			text_len;
-	TagValue	value;
-	TimestampTz valid_until;	/* DT_NOEND: not given */
-} TagItem;
-
-/* error context: which of many it was */
-static void
-about_item(void *arg)
-{
-	const TagItem *item = arg;
-
-	if (item->ord > 0)
-		errcontext("item %d", item->ord);
-}
-
-/* the same, and what to do with a number that is none */
-static void
-about_value(void *arg)
-{
-	about_item(arg);
-	if (geterrcode() == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
-		errhint("A long number is an identifier: declare the tag with cdp.define_tag(name, value_type => 'text').");
-}
-
-pg_noreturn static void
-refuse_null(const char *what, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s must not be NULL", what),
-			 errhint("%s", hint)));
-}
 
 char *
 cdp_tag_value_text(const TagValue *value)
@@ -102,7 +60,7 @@ SPIPlanPtr
 cdp_tag_plan(CdpTagPlan *slot, const char *sql, int nargs, const Oid *types)
 {
 	Oid			tagset = cdp_tagset_type();
-	Oid			filled[8];
+	Oid			filled[16];
 
 	Assert(nargs <= lengthof(filled));
 	if (slot->plan != NULL && slot->tagset != tagset)
@@ -114,90 +72,6 @@ cdp_tag_plan(CdpTagPlan *slot, const char *sql, int nargs, const Oid *types)
 		filled[i] = OidIsValid(types[i]) ? types[i] : tagset;
 	slot->tagset = tagset;
 	return cdp_plan(&slot->plan, sql, nargs, filled);
-}
-
-/* ------------------------------------------------------------ what is meant */
-
-pg_noreturn static void
-refuse_value(const TagItem *item, const char *type)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("tag \"%.*s\" takes a value of type %s", item->name_len, item->name, type),
-			 errhint(strcmp(type, "none") == 0 ? "Leave the value out, or declare the tag with cdp.define_tag(name, value_type => 'text')." :
-					 "cdp.define_tag() says what type a tag has; a date is YYYY-MM-DD.")));
-}
-
-/* the value as the tag's type, or as what it looks like */
-static void
-read_value(TagItem *item, const CdpTagRule *rule)
-{
-	bool		typed = rule != NULL && rule->typed;
-	TagValueType type = typed ? rule->value_type : TAG_NONE;
-
-	memset(&item->value, 0, sizeof(TagValue));
-	if (item->text == NULL)
-	{
-		if (typed && type != TAG_NONE)
-			refuse_value(item, cdp_tag_type_name(type));
-		return;
-	}
-	if (typed && type == TAG_NONE)
-		refuse_value(item, "none");
-	if ((!typed || type == TAG_NUMBER) && cdp_tag_parse_number(item->text, item->text_len, &item->value.number))
-	{
-		item->value.type = TAG_NUMBER;
-		return;
-	}
-	if ((!typed || type == TAG_DATE) && cdp_tag_parse_date(item->text, item->text_len, &item->value.date))
-	{
-		item->value.type = TAG_DATE;
-		return;
-	}
-	if (typed && type != TAG_TEXT)
-		refuse_value(item, cdp_tag_type_name(type));
-	if (item->text_len > TAG_MAX_NAME)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the value of tag \"%.*s\" is longer than %d bytes", item->name_len, item->name, TAG_MAX_NAME),
-				 errhint("Long texts are traits of a customer; a tag holds what is asked for.")));
-	item->value.type = TAG_TEXT;
-	item->value.text = item->text;
-	item->value.text_len = item->text_len;
-}
-
-/* name, value and validity of an item; SPI is connected */
-static void
-check_item(TagItem *item)
-{
-	const CdpTagRule *rule;
-
-	if (item->remove && item->name_len > 2 && memcmp(item->name + item->name_len - 2, ".*", 2) == 0)
-	{
-		item->below = true;
-		item->name_len -= 2;
-	}
-	cdp_tag_check_name(item->name, item->name_len, "tag");
-	rule = item->below ? NULL : cdp_tag_rule(item->name, item->name_len);
-	if (rule != NULL && rule->has_rule)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("tag \"%s\" belongs to its rule", rule->name),
-				 errhint("CALL cdp.refresh_tags('%s') writes it; cdp.define_tag() without rule gives it back to you.", rule->name)));
-	if (item->remove)
-		return;
-	read_value(item, rule);
-	if (item->valid_until == DT_NOEND)
-	{
-		if (rule != NULL && rule->expires)
-			item->valid_until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(cdp_now_value()),
-																		IntervalPGetDatum(unconstify(Interval *, &rule->default_ttl))));
-	}
-	if (item->valid_until != DT_NOEND && !cdp_tag_is_instant(item->valid_until))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("valid_until is not a moment between the years 1 and 9999"),
-				 errhint("NULL or infinity: the tag stays until it is removed.")));
 }
 
 /* ---------------------------------------------------------------- who is meant */
@@ -221,6 +95,15 @@ typedef struct Batch
 	int			ncustomers;
 } Batch;
 
+/* whose the id is now; 0: nobody's, or of one whose profile was deleted */
+static int64
+find_owner(int64 given)
+{
+	int64		customer = cdp_customer_of(given, false);
+
+	return customer == given || cdp_customer_of(customer, false) == customer ? customer : 0;
+}
+
 /* whom the ids belong to now */
 static void
 resolve_items(Batch *b)
@@ -229,7 +112,7 @@ resolve_items(Batch *b)
 	{
 		TagItem    *item = &b->items[i];
 
-		item->customer_id = cdp_customer_of(item->given, false);
+		item->customer_id = find_owner(item->given);
 		if (item->customer_id == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
@@ -246,12 +129,23 @@ resolve_items(Batch *b)
 	}
 }
 
+/*
+ * Locked, are they still there, customers, and those that were meant?  A
+ * profile may have been deleted while we waited, or parted from its customer.
+ */
 static bool
 lock_batch(void *arg)
 {
 	Batch	   *b = arg;
 
-	return cdp_lock_customers(b->customers, b->ncustomers);
+	if (cdp_lock_profiles(b->customers, b->ncustomers) < b->ncustomers || !cdp_are_customers(b->customers, b->ncustomers))
+		return false;
+	for (int i = 0; i < b->n; i++)
+	{
+		if (b->items[i].given != b->items[i].customer_id && find_owner(b->items[i].given) != b->items[i].customer_id)
+			return false;
+	}
+	return true;
 }
 
 /* ------------------------------------------------------------------- what is done */
@@ -368,15 +262,47 @@ find_customer(const Batch *b, int64 id)
 	return found - b->customers;
 }
 
+/* the row of one customer, locked: by its index, without a statement */
+static void
+read_row(int64 customer_id, Row *row)
+{
+	CdpProbe   *probe;
+
+	cdp_push_fresh_snapshot();
+	probe = cdp_probe_open_to_lock("profile_tag", "profile_tag_pkey");
+	if (cdp_probe_int8(probe, customer_id) != NULL)
+	{
+		TupleTableSlot *slot = cdp_probe_lock(probe);
+		bool		isnull;
+
+		/* somebody may have deleted it, or made it another profile's */
+		if (slot != NULL && DatumGetInt64(slot_getattr(slot, cdp_probe_column(probe, "profile_id"), &isnull)) == customer_id)
+		{
+			Datum		tags = slot_getattr(slot, cdp_probe_column(probe, "tags"), &isnull);
+
+			row->exists = true;
+			row->tags = isnull ? NULL : PG_DETOAST_DATUM_COPY(tags);
+		}
+	}
+	cdp_probe_close(probe);
+	PopActiveSnapshot();
+}
+
 /* the rows of the batch's customers, locked */
 static Row *
 read_rows(Batch *b)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[1] = {INT8ARRAYOID};
-	Datum		arg = cdp_id_array(b->customers, b->ncustomers);
+	Datum		arg;
 	Row		   *rows = palloc0(sizeof(Row) * b->ncustomers);
 
+	if (b->ncustomers == 1)
+	{
+		read_row(b->customers[0], rows);
+		return rows;
+	}
+	arg = cdp_id_array(b->customers, b->ncustomers);
 	if (SPI_execute_plan(cdp_plan(&plan, "SELECT profile_id, tags FROM cdp.profile_tag WHERE profile_id = ANY ($1)"
 								  " ORDER BY profile_id FOR NO KEY UPDATE", 1, types),
 						 &arg, NULL, false, 0) != SPI_OK_SELECT)
@@ -460,7 +386,7 @@ write_rows(const Batch *b, const Row *rows, bool existing, const CdpTagWriter *w
 static int64
 apply_batch(TagItem *items, int n, const char *source)
 {
-	CdpTagWriter writer = {.source = source, .locked = true};
+	CdpTagWriter writer = {.source = source, .locked = true, .customers = true};
 	Batch		b = {items, n, palloc(sizeof(int64) * Max(n, 1)), 0};
 	Row		   *rows;
 	int64		changed = 0;
@@ -468,10 +394,10 @@ apply_batch(TagItem *items, int n, const char *source)
 
 	for (int i = 0; i < n; i++)
 	{
-		ErrorContextCallback context = {error_context_stack, about_value, &items[i]};
+		ErrorContextCallback context = {error_context_stack, cdp_tag_about_value, &items[i]};
 
 		error_context_stack = &context;
-		check_item(&items[i]);
+		cdp_tag_check_item(&items[i]);
 		error_context_stack = context.previous;
 	}
 	do
@@ -520,7 +446,7 @@ customer_and_tag(FunctionCallInfo fcinfo, TagItem *item)
 	memset(item, 0, sizeof(TagItem));
 	item->given = cdp_id_arg(fcinfo, 0, "customer_id");
 	if (PG_ARGISNULL(1))
-		refuse_null("tag", "The name of the tag, for example region.华东.");
+		cdp_tag_refuse_null("tag", "The name of the tag, for example region.华东.");
 	name = PG_GETARG_TEXT_PP(1);
 	item->name = VARDATA_ANY(name);
 	item->name_len = VARSIZE_ANY_EXHDR(name);
@@ -567,112 +493,6 @@ cdp_remove_tag(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(changed);
 }
 
-pg_noreturn static void
-refuse_item(const char *problem, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", problem),
-			 errhint("%s", hint)));
-}
-
-/* a whole number from 1 to 2^63 - 1 */
-static bool
-read_id(Numeric number, int64 *id)
-{
-	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
-	char	   *end;
-
-	errno = 0;
-	*id = strtoll(text, &end, 10);
-	return errno == 0 && *end == '\0' && *id > 0;
-}
-
-/* one member of an item */
-static void
-read_member(TagItem *item, const JsonbValue *key, JsonbValue *v)
-{
-	bool		is_text = v->type == jbvString;
-
-	if (cdp_key_is(key, "customer_id"))
-	{
-		if (v->type == jbvNull)
-			return;
-		if (v->type != jbvNumeric || !read_id(v->val.numeric, &item->given))
-			refuse_item("customer_id must be the id of a customer", "It is a whole number, what cdp.identify() answers.");
-	}
-	else if (cdp_key_is(key, "tag"))
-	{
-		if (v->type == jbvNull)
-			return;
-		if (!is_text)
-			refuse_item("tag must be a string", "The name of the tag as it is, without further quotes.");
-		item->name = v->val.string.val;
-		item->name_len = v->val.string.len;
-	}
-	else if (cdp_key_is(key, "value"))
-	{
-		if (v->type == jbvNumeric)
-		{
-			item->text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
-			item->text_len = strlen(item->text);
-		}
-		else if (is_text)
-		{
-			item->text = v->val.string.val;
-			item->text_len = v->val.string.len;
-		}
-		else if (v->type != jbvNull)
-			refuse_item("value must be a number or a string", "A date is a string, YYYY-MM-DD; leave value out where there is none.");
-	}
-	else if (cdp_key_is(key, "valid_until"))
-	{
-		if (v->type == jbvNull)
-			return;
-		if (!is_text || !cdp_parse_moment(pnstrdup(v->val.string.val, v->val.string.len), &item->valid_until))
-			refuse_item("valid_until is not a moment", "Write it as \"2026-12-31T00:00:00+08:00\".");
-	}
-	else if (cdp_key_is(key, "remove"))
-	{
-		if (v->type != jbvBool)
-			refuse_item("remove must be true or false", "\"remove\": true takes the tag away.");
-		item->remove = v->val.boolean;
-	}
-	else
-		refuse_item("an item has a key that is not known", "The keys are customer_id, tag, value, valid_until and remove.");
-}
-
-static void
-read_item(TagItem *item, const JsonbValue *element, int ord)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	key,
-				v;
-
-	ErrorContextCallback context = {error_context_stack, about_item, item};
-
-	memset(item, 0, sizeof(TagItem));
-	item->ord = ord;
-	item->valid_until = DT_NOEND;
-	error_context_stack = &context;
-	if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data))
-		refuse_item("an item must be an object", "For example {\"customer_id\": 7, \"tag\": \"vip\"}.");
-	it = JsonbIteratorInit(element->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
-	{
-		if (token != WJB_KEY)
-			continue;
-		(void) JsonbIteratorNext(&it, &v, true);
-		read_member(item, &key, &v);
-	}
-	if (item->given == 0 || item->name == NULL)
-		refuse_null(item->name == NULL ? "tag" : "customer_id", "For example {\"customer_id\": 7, \"tag\": \"vip\"}.");
-	if (item->remove && item->text != NULL)
-		refuse_item("a tag is removed whatever its value is", "Leave value out.");
-	error_context_stack = context.previous;
-}
-
 /* cdp.add_tag_many(items, source) -> number of entries that changed */
 Datum
 cdp_add_tag_many(PG_FUNCTION_ARGS)
@@ -686,7 +506,7 @@ cdp_add_tag_many(PG_FUNCTION_ARGS)
 	int			n;
 
 	if (PG_ARGISNULL(0))
-		refuse_null("items", "For example [{\"customer_id\": 7, \"tag\": \"vip\"}].");
+		cdp_tag_refuse_null("items", "For example [{\"customer_id\": 7, \"tag\": \"vip\"}].");
 	list = PG_GETARG_JSONB_P(0);
 	if (!JB_ROOT_IS_ARRAY(list) || JB_ROOT_IS_SCALAR(list))
 		ereport(ERROR,
@@ -705,7 +525,7 @@ cdp_add_tag_many(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		(void) JsonbIteratorNext(&it, &v, true);
-		read_item(&items[i], &v, i + 1);
+		cdp_tag_read_item(&items[i], &v, i + 1);
 	}
 	if (n == 0)
 		PG_RETURN_INT64(0);

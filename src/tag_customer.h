@@ -45,6 +45,7 @@ typedef struct CdpTagWriter
 	bool		by_rule;		/* may write tags that a rule owns */
 	bool		quiet;			/* what is written was said before: no history, no events */
 	bool		locked;			/* the profiles concerned are locked and there */
+	bool		customers;		/* and none of them is part of another customer */
 	bool		spreading;		/* rows of merged customers are being put right */
 } CdpTagWriter;
 

@@ -385,6 +385,7 @@ collect_row(TupleTableSlot *slot, void *arg)
 	TupleDesc	desc = slot->tts_tupleDescriptor;
 	bool		isnull;
 	int64		id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	bool		counts = true;
 	Wanted	   *w;
 
 	if (!isnull && id > 0)
@@ -398,7 +399,7 @@ collect_row(TupleTableSlot *slot, void *arg)
 			if (!isnull)
 				read_value(c, d, TupleDescAttr(desc, 1)->atttypid, &w->value);
 			else if (c->typed && c->type != TAG_NONE)
-				c->n--;			/* without a value there is no tag */
+				counts = false; /* without a value there is no tag */
 		}
 		if (desc->natts > 2)
 		{
@@ -407,10 +408,12 @@ collect_row(TupleTableSlot *slot, void *arg)
 			if (!isnull)
 				w->valid_until = DatumGetTimestampTz(d);
 			if (w->valid_until != DT_NOEND && w->valid_until <= c->now)
-				c->n--;			/* has ended already */
+				counts = false; /* has ended already */
 			else if (w->valid_until != DT_NOEND && !cdp_tag_is_instant(w->valid_until))
 				refuse_value(c, "valid_until of the years 1 to 9999");
 		}
+		if (!counts)
+			c->n--;
 	}
 	MemoryContextSwitchTo(before);
 }
@@ -529,11 +532,11 @@ add_change(Changes *changes, const char *tag, int64 customer_id, const Wanted *w
 	changes->n++;
 }
 
-/* has he it exactly so? */
+/* has he it exactly so? asked in the order of ids */
 static bool
 has_exactly(CdpProbe *p, AttrNumber column, const char *tag, const Wanted *w)
 {
-	TupleTableSlot *slot = cdp_probe_int8(p, w->customer_id);
+	TupleTableSlot *slot = cdp_probe_ascend(p, w->customer_id);
 	bool		isnull;
 	Datum		d = slot == NULL ? (Datum) 0 : slot_getattr(slot, column, &isnull);
 	struct varlena *tags;
@@ -563,7 +566,7 @@ compare(const Collector *c, Changes *changes)
 	StringInfoData name;
 	CdpAudience *has;
 	CdpAudienceState *wanted = cdp_audience_state_new(CurrentMemoryContext);
-	CdpProbe   *p = cdp_probe_open("profile_tag", "profile_tag_pkey");
+	CdpProbe   *p = cdp_probe_open_ascending("profile_tag", "profile_tag_pkey");
 	AttrNumber	column = cdp_probe_column(p, "tags");
 	CdpAudienceWalk walk;
 	int64		id;

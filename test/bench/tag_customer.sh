@@ -3,6 +3,7 @@
 #
 #   add_tag with history and index, 1 and 2 clients    >= 0.5 x UPDATE of the int[] row
 #   2 clients on one tag                               >= 0.9 x 2 clients on different tags
+#   the same by processor time of the backends, which says more on a machine that others use as well
 #   median WAL per call, after the images of a checkpoint: a figure
 #   plain UPDATE of a value for 10 % of the customers: figures
 # FASTUPDATE="on off" measures both settings of our index.
@@ -56,12 +57,16 @@ row() { awk -v n="$1" -v a="$2" -v b="$3" -v want="$4" 'BEGIN {r = a / b; printf
 for setting in ${FASTUPDATE:-as_is}; do
 	[ "$setting" = as_is ] || { q -c "ALTER INDEX cdp.profile_tag_tags SET (fastupdate = $setting)"; echo "fastupdate = $setting"; }
 	q -c CHECKPOINT
-	rm -f "$tmp"/*.tps
-	for c in 1 2; do for f in plain ours same; do tps $f $c > /dev/null; done; done
-	for r in $(seq "$rounds"); do for c in 1 2; do for f in plain ours same; do tps $f $c >> "$tmp/$f.$c.tps"; done; done; done
+	for c in 1 2; do for f in plain ours same; do tps $f $c; done; done
+	rm -f "$tmp"/*.tps "$tmp"/*.cpu
+	for r in $(seq "$rounds"); do for c in 1 2; do for f in plain ours same; do tps $f $c; done; done; done
 	row "add_tag, 1 client" "$(median < "$tmp/ours.1.tps")" "$(median < "$tmp/plain.1.tps")" 0.5
 	row "add_tag, 2 clients" "$(median < "$tmp/ours.2.tps")" "$(median < "$tmp/plain.2.tps")" 0.5
 	row "2 clients on one tag, against different tags" "$(median < "$tmp/same.2.tps")" "$(median < "$tmp/ours.2.tps")" 0.9
+	for c in 1 2; do
+		awk -v c="$c" -v p="$(median < "$tmp/plain.$c.cpu")" -v o="$(median < "$tmp/ours.$c.cpu")" -v s="$(median < "$tmp/same.$c.cpu")" \
+			'BEGIN {printf "processor time per call, clients: %d   UPDATE %.0f us, add_tag %.0f us, ratio %.2f; on one tag %.0f us, ratio %.2f\n", c, p, o, p / o, s, o / s}'
+	done
 	for i in $(seq 51); do
 		q <<X
 SELECT pg_current_wal_insert_lsn() AS a \gset

@@ -193,6 +193,9 @@ INSERT INTO cdp.profile_tag VALUES (1, 'vip');
 SELECT cdp.add_tag(1, 'gold'), cdp.define_tag('silver'), cdp.drop_tag('silver');
 INSERT INTO cdp.tag_history (profile_id, tag, change) VALUES (1, 'x', 'added');
 RESET ROLE;
+-- what history may say
+SELECT change, value_type, cdp._is_tag_change(change, value_type) FROM (VALUES ('added', NULL), ('changed', 'text'), ('removed', 'none'), ('expired', 'date'), ('added', 'number'), ('given', 'none'), ('added', 'list'), ('', NULL), (NULL, NULL)) v (change, value_type);
+SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'cdp.tag_history'::regclass AND contype IN ('c', 'p') ORDER BY contype;
 SELECT tags FROM cdp.customer_tag WHERE customer_id = 1;
 BEGIN READ ONLY;
 SELECT cdp.add_tag(1, 'x');

@@ -151,5 +151,10 @@ SELECT cdp.segment_members('one year');
 SET cdp.now = '2026-03-10 00:00:00+00';
 CALL cdp.refresh_segments('one year');
 SELECT cdp.segment_members('one year');
+-- a row that has ended and has no value either takes nothing with it
+SELECT cdp.define_tag('neighbour', value_type => 'number', rule => $$
+	SELECT * FROM (VALUES (1::bigint, 7::float8, NULL::timestamptz), (2, NULL, '2020-01-01 00:00:00+00')) v (customer_id, value, valid_until)$$);
+CALL cdp.refresh_tags('neighbour');
+SELECT cdp.find_customers('neighbour = 7');
 SELECT * FROM cdp.verify_tags();
 DROP SCHEMA shop CASCADE;

@@ -51,6 +51,7 @@ CDP_MODULES = \
 	segment_sets \
 	segment_lookalike \
 	tag_rule \
+	points \
 	tag_360 \
 	value_360 \
 	identity_360 \

@@ -362,7 +362,11 @@ claw(PointsPost *p, PointsLot *lot, int64 amount, void *arg)
 	points_write_use(p, clawing->entry_id, &clawing->ord, lot->lot_id, amount);
 }
 
-/* what is left of a lot and of those that its points were moved to, of this customer; answers what was taken */
+/*
+ * What is left of a lot and of those that its points were moved to, of this
+ * customer and not expired, whether or not the job has been there; answers
+ * what was taken.
+ */
 static int64
 claw_lot(PointsPost *p, PointsItem *item, int64 lot_id, int64 amount, Clawing *clawing)
 {
@@ -374,7 +378,7 @@ claw_lot(PointsPost *p, PointsItem *item, int64 lot_id, int64 amount, Clawing *c
 	int64		taken = 0;
 
 	check_stack_depth();
-	if (lot->customer_id == item->account->key.customer_id && lot->remaining > lot->held)
+	if (lot->customer_id == item->account->key.customer_id && lot->remaining > lot->held && lot->expires_at > p->now)
 	{
 		taken = Min(amount, lot->remaining - lot->held);
 		lot->account = item->account;

@@ -188,8 +188,8 @@ BEGIN
 	WHILE cdp._release_holds(1000) > 0 LOOP NULL; END LOOP;
 	WHILE cdp._expire_points(1000) > 0 LOOP NULL; END LOOP;
 	PERFORM pg_temp.differ(seq, 'account', $$SELECT customer_id, program, pg_temp.balance(customer_id, program), debt,
-			coalesce((SELECT sum(h.amount) FROM hold h WHERE h.customer_id = a.customer_id AND h.program = a.program AND h.state = 'open'), 0), active_until FROM account a$$,
-		$$SELECT customer_id, program, balance, debt, held, active_until FROM cdp.points_account WHERE customer_id IN (SELECT id FROM cust)$$);
+			coalesce((SELECT sum(h.amount) FROM hold h WHERE h.customer_id = a.customer_id AND h.program = a.program AND h.state = 'open'), 0), CASE WHEN active_until > cdp.now() THEN active_until END FROM account a$$,
+		$$SELECT customer_id, program, balance, debt, held, CASE WHEN active_until > cdp.now() THEN active_until END FROM cdp.points_account WHERE customer_id IN (SELECT id FROM cust)$$);
 	PERFORM pg_temp.differ(seq, 'lot', $$SELECT customer_id, program, remaining, held, earned_at, available_at, expires_at FROM free$$,
 		$$SELECT customer_id, program, remaining, held, earned_at, available_at, expires_at FROM cdp.points_lot WHERE remaining > 0 AND customer_id IN (SELECT id FROM cust)$$);
 	PERFORM pg_temp.differ(seq, 'entry', $$SELECT e.customer_id, e.program, e.kind, e.amount, e.debt, e.reference, k.theirs, e.posted_at

@@ -107,7 +107,8 @@ points_find_reference(PointsPost *p, PointsItem *item, const PointsItem *items, 
 		{
 			int64		customer_id;
 
-			if (!undoes(p, item))
+			/* a hold that took nothing is nothing to undo */
+			if (!undoes(p, item) || points_int8(&p->tables, PT_KEY, PK_POSTED) == 0)
 				continue;
 			customer_id = points_canonical(p, points_int8(&p->tables, PT_KEY, PK_CUSTOMER));
 			if (found != 0 && found != customer_id)

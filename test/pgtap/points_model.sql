@@ -204,6 +204,57 @@ BEGIN
 		$$SELECT hold_id, customer_id, program, amount, captured, released, state, release_at, reference, entry_id FROM cdp.points_hold WHERE customer_id IN (SELECT id FROM cust)$$);
 	INSERT INTO wrong SELECT seq, 0, '"books"', '0', format('%s: %s', b.n, b.what) FROM pg_temp.broken() b WHERE b.n > 0;
 END $f$;
+-- several at once: what comes of each is compared
+CREATE FUNCTION pg_temp.batch(seq int, k int) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	op jsonb;
+	items jsonb := '[]';
+BEGIN
+	FOR i IN 1 .. 20 LOOP
+		op := pg_temp.dream(seq, k * 1000 + i);
+		CONTINUE WHEN op IS NULL OR op ->> 'kind' NOT IN ('earn', 'spend', 'refund', 'clawback', 'transfer', 'adjust') OR NOT op ? 'amount' AND random() < 0.5;
+		items := items || jsonb_build_array(op);
+		EXIT WHEN jsonb_array_length(items) = 5 OR random() < 0.35;
+	END LOOP;
+	RETURN items;
+END $$;
+CREATE FUNCTION pg_temp.run_batch(seq int, k int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	items jsonb := pg_temp.batch(seq, k);
+	ours jsonb := 'null';
+	theirs jsonb := 'null';
+	why text;
+	r record;
+BEGIN
+	IF items = '[]' THEN
+		RETURN;
+	END IF;
+	BEGIN
+		ours := (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.ord) FROM pg_temp.model_batch(items) b);
+	EXCEPTION WHEN OTHERS THEN
+		IF SQLERRM NOT LIKE 'model: %' THEN
+			RAISE;
+		END IF;
+		why := SQLERRM;
+	END;
+	BEGIN
+		theirs := (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.ord) FROM pg_temp.engine_batch(items) b);
+	EXCEPTION WHEN OTHERS THEN
+		why := concat_ws(' / ', why, SQLSTATE, SQLERRM);
+	END;
+	INSERT INTO step VALUES (k, items, ours::text, concat_ws(' ', theirs, why), cdp.now());
+	INSERT INTO met VALUES ('batch', CASE ours WHEN 'null' THEN 'refused' ELSE 'ok' END, 1) ON CONFLICT (kind, answer) DO UPDATE SET n = met.n + 1;
+	IF ours <> 'null' AND theirs <> 'null' THEN
+		INSERT INTO known SELECT 'entry', o.entry, t.entry FROM jsonb_to_recordset(ours) o(ord int, entry bigint, replayed boolean) JOIN jsonb_to_recordset(theirs) t(ord int, entry bigint) USING (ord)
+			WHERE NOT o.replayed;
+		ours := (SELECT jsonb_agg(jsonb_build_object('ord', o.ord, 'entry', n.theirs, 'balance', o.balance, 'replayed', o.replayed) ORDER BY o.ord)
+			FROM jsonb_to_recordset(ours) o(ord int, entry bigint, balance bigint, replayed boolean) JOIN known n ON n.kind = 'entry' AND n.mine = o.entry);
+	END IF;
+	-- which of several errors is told is nobody's promise
+	IF ours <> theirs THEN
+		INSERT INTO wrong VALUES (seq, k, items, ours::text, concat_ws(' ', theirs, why));
+	END IF;
+END $$;
 CREATE FUNCTION pg_temp.run(seq int, ops int, seed int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	op jsonb;
@@ -222,6 +273,11 @@ BEGIN
 	PERFORM cdp.merge_customers((SELECT id FROM cust WHERE i = 4), (SELECT id FROM cust WHERE i = 5), 'model');
 	PERFORM pg_temp.new_program('model' || seq), pg_temp.new_program('model' || seq || 'b');
 	FOR k IN 1 .. ops LOOP
+		IF random() < 0.05 THEN
+			PERFORM pg_temp.run_batch(seq, k);
+			EXIT WHEN EXISTS (SELECT FROM wrong w WHERE w.seq = run.seq);
+			CONTINUE;
+		END IF;
 		op := pg_temp.dream(seq, k);
 		CONTINUE WHEN op IS NULL;
 		IF op ->> 'kind' = 'clock' THEN

@@ -55,6 +55,7 @@ take_in(PointsTables *t, PointsAccount *a)
 	if (isnull)
 		a->earned_day = PG_INT32_MIN;
 	a->earned_today = points_int8(t, PT_ACCOUNT, PA_EARNED_TODAY);
+	a->moved_debt = points_int8(t, PT_ACCOUNT, PA_MOVED_DEBT);
 }
 
 static bool
@@ -165,6 +166,7 @@ points_account_write(PointsPost *p, PointsAccount *a)
 	values[PA_EARNED_DAY] = DateADTGetDatum(a->earned_day);
 	nulls[PA_EARNED_DAY] = a->earned_day == PG_INT32_MIN;
 	values[PA_EARNED_TODAY] = Int64GetDatum(a->earned_today);
+	values[PA_MOVED_DEBT] = Int64GetDatum(a->moved_debt);
 	if (a->exists)
 		points_change(&p->tables, PT_ACCOUNT, &a->tid, values, nulls);
 	else

@@ -49,7 +49,7 @@ typedef struct Description
 
 static const Description descriptions[PT_TABLES] = {
 	[PT_ACCOUNT] = {"points_account", PA_COLUMNS, {"customer_id", "program", "balance", "held", "debt", "entries", "moved_to",
-			"active_until", "earned_day", "earned_today"}},
+			"active_until", "earned_day", "earned_today", "moved_debt"}},
 	[PT_ENTRY] = {"points_entry", PE_COLUMNS, {"entry_id", "posted_at", "occurred_at", "profile_id", "customer_id", "program",
 			"kind", "amount", "debt", "reference", "idempotency_key", "expires_at", "available_at", "reverses", "details", "xid"}},
 	[PT_LOT] = {"points_lot", PL_COLUMNS, {"lot_id", "customer_id", "program", "profile_id", "entry_id", "earned_entry",

@@ -367,7 +367,7 @@ COMMENT ON COLUMN cdp.points_key.reversed IS 'how many of them were refunded or 
 DECLARE
 	t text;
 BEGIN
-	FOREACH t IN ARRAY ARRAY['points_account', 'points_entry', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
+	FOREACH t IN ARRAY ARRAY['points_account', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
 		EXECUTE format('CREATE OR REPLACE TRIGGER %1$s_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.%1$s'
 			' FOR EACH STATEMENT EXECUTE FUNCTION cdp._guard_points()', t);
 		EXECUTE format('ALTER TABLE cdp.%1$s ENABLE ALWAYS TRIGGER %1$s_guard', t);

@@ -101,6 +101,7 @@ typedef struct PointsEntry
 	int64		reverses;
 	int64		profile_id;
 	Jsonb	   *details;
+	bool		written;		/* the row is there, inserted by a statement */
 } PointsEntry;
 
 /* points_post.c */

@@ -68,7 +68,7 @@ check_moment(const PointsItem *item, TimestampTz at, bool may_be_infinity, const
 static void
 check_item(const PointsItem *item)
 {
-	if (item->verb == POINTS_EXPIRE || item->verb == POINTS_RELEASE_DUE || item->verb == POINTS_RELEASE)
+	if (item->verb == POINTS_RELEASE || item->verb >= POINTS_EXPIRE)
 		return;
 	if (!item->has_profile && item->verb <= POINTS_TRANSFER)
 		refuse(item, ERRCODE_NULL_VALUE_NOT_ALLOWED, "customer_id must not be NULL", "cdp.resolve() answers NULL when nobody has the identifier.");
@@ -420,7 +420,16 @@ entry_of(PointsPost *p, const PointsItem *item, const char *kind)
 	e.expires_at = e.available_at = DT_NOBEGIN;
 	e.profile_id = item->profile_id;
 	e.details = item->details;
+	e.written = item->written;
 	return e;
+}
+
+/* the id of the entry, unless a row has it already */
+static void
+name_entry(PointsItem *item)
+{
+	if (!item->written)
+		item->entry_id = points_next_id("points_entry_entry_id_seq");
 }
 
 static void
@@ -483,7 +492,7 @@ run_earn(PointsPost *p, PointsItem *item, const char *kind)
 		check_balance(a, item, item->amount);
 		check_day(p, a, item);
 	}
-	item->entry_id = points_next_id("points_entry_entry_id_seq");
+	name_entry(item);
 	like.profile_id = item->profile_id;
 	like.entry_id = like.earned_entry = item->entry_id;
 	like.amount = item->amount;
@@ -513,7 +522,8 @@ run_spend(PointsPost *p, PointsItem *item, const char *kind, int64 amount)
 
 	points_require(p, a, item, amount, 0);
 	item->posted = amount;
-	item->entry_id = taking.entry_id = points_next_id("points_entry_entry_id_seq");
+	name_entry(item);
+	taking.entry_id = item->entry_id;
 	if (points_take(p, a, amount, false, take_for_good, &taking) != amount)
 		elog(ERROR, "points that were counted are not there");
 	e = entry_of(p, item, kind);
@@ -608,6 +618,7 @@ run_item(PointsPost *p, PointsItem *item)
 			item->posted = expired + points_expire_lots(p, a, false);
 			break;
 		case POINTS_RELEASE_DUE:
+		case POINTS_LOCK:
 			break;
 	}
 	item->balance = a->balance;

@@ -85,6 +85,7 @@ static const struct
 	[PI_KEY_REFERENCE] = {"points_key_reference", PT_KEY},
 	[PI_PROFILE] = {"profile_pkey", PT_PROFILE},
 	[PI_ALIAS] = {"profile_alias_pkey", PT_ALIAS},
+	[PI_ENTRY] = {"points_entry_pkey", PT_ENTRY},
 };
 
 pg_noreturn static void
@@ -234,7 +235,7 @@ void
 points_scan(PointsScan *scan, PointsTables *t, PointsIndexId index, ScanKey keys, int nkeys)
 {
 	PointsTable *table = open_table(t, indexes[index].table);
-	Oid			wanted = cdp_relation(indexes[index].name);
+	Oid			wanted = index == PI_ENTRY ? CdpPrimaryKeyIndex(table->result->ri_RelationDesc) : cdp_relation(indexes[index].name);
 	Relation	rel = NULL;
 
 	for (int i = 0; i < table->result->ri_NumIndices; i++)
@@ -247,7 +248,7 @@ points_scan(PointsScan *scan, PointsTables *t, PointsIndexId index, ScanKey keys
 	Assert(t->snapshot != NULL);
 	scan->tables = t;
 	scan->id = indexes[index].table;
-	scan->scan = cdp_index_beginscan(table->rel, rel, t->snapshot, nkeys);
+	scan->scan = cdp_index_beginscan(table->result->ri_RelationDesc, rel, t->snapshot, nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 

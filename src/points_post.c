@@ -449,17 +449,15 @@ static void
 check_day(PointsPost *p, PointsAccount *a, const PointsItem *item)
 {
 	int64		limit = a->program->max_earn_per_day;
-	int32		today;
+	int32		today = points_day(p->now);
 
-	if (limit < 0)
-		return;
-	today = points_day(p->now);
+	/* counted without a limit, too: one may be set in the middle of a day */
 	if (a->earned_day != today)
 	{
 		a->earned_day = today;
 		a->earned_today = 0;
 	}
-	if (a->earned_today + item->amount > limit)
+	if (limit >= 0 && a->earned_today + item->amount > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_CDP_LIMIT_REACHED),
 				 errmsg("%sno more points can be earned today", points_of_item(item)),

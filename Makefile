@@ -52,6 +52,7 @@ CDP_MODULES = \
 	segment_lookalike \
 	tag_rule \
 	points \
+	points_insert \
 	tag_360 \
 	value_360 \
 	identity_360 \

@@ -58,6 +58,14 @@ CREATE OR REPLACE FUNCTION cdp._release_holds(batch int) RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_release_holds';
 COMMENT ON FUNCTION cdp._release_holds(int) IS 'internal: releases up to so many holds that are past release_at; answers how many';
 
+CREATE OR REPLACE FUNCTION cdp.merge_points(winner bigint, loser bigint) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_merge_points';
+COMMENT ON FUNCTION cdp.merge_points(bigint, bigint) IS 'internal: the points of a customer who was merged go to the one he is part of now, lots, holds and debt of every program; identity calls it in the same transaction. Answers how many points went. Nothing to do: 0. Errors: 22004, 55000 they are not one customer, 40001.';
+
+CREATE OR REPLACE FUNCTION cdp.unmerge_points(winner bigint, loser bigint) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_unmerge_points';
+COMMENT ON FUNCTION cdp.unmerge_points(bigint, bigint) IS 'internal: a customer has left another: what is left of his lots goes back to the lots it came from, and what was earned since under one of his ids goes with it; what was spent stays spent. identity calls it in the same transaction. Answers how many points went back. Errors: 22004, 55000 they are one customer, 40001.';
+
 CREATE OR REPLACE FUNCTION cdp._guard_points() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'cdp_guard_points';
 COMMENT ON FUNCTION cdp._guard_points() IS 'internal: refuses writes to the tables of the ledger that do not come from its engine';
@@ -201,6 +209,7 @@ PERFORM cdp._ensure_table('points_account', $t$ (
 	active_until timestamptz,
 	earned_day   date,
 	earned_today bigint NOT NULL DEFAULT 0,
+	moved_debt   bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (customer_id, program)
 ) WITH (fillfactor = 60) $t$);
 CREATE INDEX IF NOT EXISTS points_account_inactive ON cdp.points_account (active_until) WHERE active_until IS NOT NULL;
@@ -209,6 +218,7 @@ COMMENT ON COLUMN cdp.points_account.held IS 'sum of lot.held: what open holds r
 COMMENT ON COLUMN cdp.points_account.debt IS 'what the account owes; later earnings pay it';
 COMMENT ON COLUMN cdp.points_account.entries IS 'how many entries there are';
 COMMENT ON COLUMN cdp.points_account.moved_to IS 'merged: the points are with that customer';
+COMMENT ON COLUMN cdp.points_account.moved_debt IS 'the debt that went there; it comes back when the merge is undone';
 COMMENT ON COLUMN cdp.points_account.active_until IS 'expiry_mode inactivity: everything expires then; NULL in other modes';
 COMMENT ON COLUMN cdp.points_account.earned_day IS 'day of cdp.timezone that earned_today counts for';
 
@@ -357,7 +367,7 @@ COMMENT ON COLUMN cdp.points_key.reversed IS 'how many of them were refunded or 
 DECLARE
 	t text;
 BEGIN
-	FOREACH t IN ARRAY ARRAY['points_account', 'points_entry', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
+	FOREACH t IN ARRAY ARRAY['points_account', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
 		EXECUTE format('CREATE OR REPLACE TRIGGER %1$s_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.%1$s'
 			' FOR EACH STATEMENT EXECUTE FUNCTION cdp._guard_points()', t);
 		EXECUTE format('ALTER TABLE cdp.%1$s ENABLE ALWAYS TRIGGER %1$s_guard', t);

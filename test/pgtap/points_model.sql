@@ -6,7 +6,7 @@
 \set ops `echo ${CDP_OPS:-60}`
 \set only `echo ${CDP_SEQUENCE:-0}`
 BEGIN;
-SELECT plan(7);
+SELECT plan(9);
 SELECT diag('points_model: seed ' || :'seed');
 SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = pg_temp, public, pg_catalog;
@@ -371,5 +371,18 @@ SELECT is((SELECT count(*) FROM wrong WHERE op = '"books"'), 0::bigint, 'and the
 -- a run that met nothing proves nothing
 SELECT ok(:only > 0 OR :sequences * :ops < 3000 OR (SELECT count(*) FROM met) >= 30, 'answers of every kind were met: ' || (SELECT count(*) FROM met));
 SELECT diag((SELECT string_agg(format('%s %s %s', kind, answer, n), ', ' ORDER BY kind, answer) FROM met)) WHERE :only > 0 OR :sequences > 60;
+-- a batch of many more rows than the engine keeps before it writes them: every entry and key is that of its item
+SELECT cdp.identify('{"member_id": "model:1"}') AS c1, cdp.identify('{"member_id": "model:2"}') AS c2, cdp.identify('{"member_id": "model:3"}') AS c3 \gset
+SELECT count(cdp.earn_points(c, 1000000, 'long:start:' || c)) FROM unnest(ARRAY[:c1, :c2, :c3]) c \g /dev/null
+CREATE TEMP TABLE item AS SELECT i, CASE i % 3 WHEN 1 THEN 'earn' WHEN 2 THEN 'spend' ELSE 'adjust' END AS kind, 1 + i % 7 AS amount, 'long:' || i AS key,
+		CASE WHEN i % 3 > 0 AND i % 5 > 0 THEN repeat('order ' || i, 1 + i % 9) END AS reference, (ARRAY[:c1, :c2, :c3])[1 + i % 3 * (i % 2)] AS customer
+	FROM generate_series(1, 3500) i;
+CREATE TEMP TABLE answer AS SELECT p.* FROM cdp.post_points((SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('kind', kind, 'customer_id', customer, 'amount', amount,
+	'idempotency_key', key, 'reference', reference, 'reason', CASE kind WHEN 'adjust' THEN 'x' END, 'program', 'points')) ORDER BY i) FROM item)) p;
+SELECT is_empty($$SELECT i.i, e.kind, e.amount, e.reference, k.verb, k.reference FROM item i JOIN answer a ON a.ord = i.i LEFT JOIN cdp.points_entry e USING (entry_id)
+	LEFT JOIN cdp.points_key k ON k.idempotency_key = i.key AND k.result = a.entry_id
+	WHERE (i.kind, i.kind, i.key, i.reference, i.reference, i.amount, i.customer) IS DISTINCT FROM
+		(e.kind, k.verb, e.idempotency_key, e.reference, k.reference, CASE i.kind WHEN 'spend' THEN -e.amount ELSE e.amount END, e.customer_id)$$, 'a long batch: entries and keys are those of their items');
+SELECT is_empty('SELECT * FROM pg_temp.broken() WHERE n > 0', 'and the books agree');
 SELECT * FROM finish();
 ROLLBACK;

@@ -445,13 +445,13 @@ check_balance(const PointsAccount *a, const PointsItem *item, int64 amount)
 				 errhint("cdp.points_program.max_balance is the limit.")));
 }
 
+/* counted also where there is no limit: there may be one tomorrow, or in an hour */
 static void
-check_day(PointsPost *p, PointsAccount *a, const PointsItem *item)
+count_day(PointsPost *p, PointsAccount *a, const PointsItem *item)
 {
 	int64		limit = a->program->max_earn_per_day;
 	int32		today = points_day(p->now);
 
-	/* counted without a limit, too: one may be set in the middle of a day */
 	if (a->earned_day != today)
 	{
 		a->earned_day = today;
@@ -463,7 +463,7 @@ check_day(PointsPost *p, PointsAccount *a, const PointsItem *item)
 				 errmsg("%sno more points can be earned today", points_of_item(item)),
 				 errdetail("max_earn_per_day is " INT64_FORMAT ", " INT64_FORMAT " are left.", limit, Max(limit - a->earned_today, 0)),
 				 errhint("cdp.points_program.max_earn_per_day is the limit of a day of cdp.timezone.")));
-	a->earned_today += item->amount;
+	a->earned_today = Min(a->earned_today + item->amount, POINTS_MAX);
 }
 
 /* earn, and adjust above 0 */
@@ -488,7 +488,7 @@ run_earn(PointsPost *p, PointsItem *item, const char *kind)
 	if (item->verb == POINTS_EARN)
 	{
 		check_balance(a, item, item->amount);
-		check_day(p, a, item);
+		count_day(p, a, item);
 	}
 	name_entry(item);
 	like.profile_id = item->profile_id;
@@ -564,6 +564,9 @@ run_transfer(PointsPost *p, PointsItem *item)
 	points_write_entry(p, item->receiver, &e);
 	points_key_write(p, item, 0);
 	points_touch(p, item->account);
+	/* who never was active must not keep them for ever */
+	if (TIMESTAMP_IS_NOEND(item->receiver->active_until))
+		points_touch(p, item->receiver);
 }
 
 static void

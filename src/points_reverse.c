@@ -344,6 +344,9 @@ points_run_refund(PointsPost *p, PointsItem *item)
 	}
 	points_write_entry(p, item->account, &e);
 	points_key_write(p, item, 0);
+	/* the account had expired: what comes back goes with the next run */
+	if (item->program->expiry == EXPIRY_INACTIVITY && TIMESTAMP_IS_NOEND(item->account->active_until))
+		item->account->active_until = p->now;
 }
 
 /* ---------------------------------------------------------------- claw-back */

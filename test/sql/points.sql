@@ -103,8 +103,8 @@ SELECT cdp.spend_points(:b, 1, 'x2');
 INSERT INTO cdp.points_program (program, expiry_mode, validity, pending) VALUES ('rolling', 'rolling', '1 month', '7 days'), ('month', 'end_of_month', '1 month', '0'),
 	('year', 'end_of_year', NULL, '0'), ('never', 'never', NULL, '0');
 INSERT INTO cdp.points_program (program, expiry_mode, fixed_month_day) VALUES ('fixed', 'fixed_date', '03-31'), ('leap', 'fixed_date', '02-29');
-SELECT program, available_at, expires_at FROM (SELECT program, cdp.earn_points(:b, 1, 'p ' || program, NULL, NULL, program, NULL, '2026-03-19 15:59:00+00') FROM cdp.points_program) p
-	JOIN cdp.points_lot USING (program) WHERE customer_id = :b AND program NOT IN ('points') ORDER BY program;
+SELECT count(cdp.earn_points(:b, 1, 'p ' || program, NULL, NULL, program, NULL, '2026-03-19 15:59:00+00')) FROM cdp.points_program WHERE program <> 'points';
+SELECT program, available_at, expires_at FROM cdp.points_lot WHERE program <> 'points' ORDER BY program;
 -- by age
 INSERT INTO cdp.points_program (program, consumption) VALUES ('fifo', 'fifo'), ('lifo', 'lifo');
 SELECT cdp.earn_points(:b, 10, program || i, NULL, CASE WHEN i = 2 THEN '2026-12-01'::timestamptz END, program, NULL, '2026-03-01'::timestamptz + i * interval '1 day') IS NOT NULL AS earned
@@ -235,7 +235,8 @@ SELECT cdp.grant_access('application', 'regress_cdp_points');
 SET ROLE regress_cdp_points;
 SELECT cdp.earn_points(:a, 1, 'role 1') IS NOT NULL AS earned;
 SELECT cdp.adjust_points(:a, 1, 'role 2', 'x');
+SELECT cdp.post_points('[{"kind": "adjust", "customer_id": 1, "amount": 1, "idempotency_key": "role 2", "reason": "x"}]');
 INSERT INTO cdp.points_entry (profile_id, kind, amount, idempotency_key) VALUES (:a, 'earn', 1, 'role 3');
 RESET ROLE;
-SELECT cdp.revoke_access('regress_cdp_points');
+SELECT cdp.revoke_access('application', 'regress_cdp_points');
 DROP ROLE regress_cdp_points;

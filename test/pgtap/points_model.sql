@@ -12,6 +12,7 @@ SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = pg_temp, public, pg_catalog;
 SET LOCAL cdp.now = '2026-01-01 00:00Z';
 \ir points_model.psql
+\ir points_books.psql
 CREATE TEMP TABLE wrong (seq int, step int, op jsonb, wanted text, got text);
 CREATE TEMP TABLE step (step int, op jsonb, wanted text, got text, at timestamptz);
 CREATE TEMP TABLE told (LIKE step);
@@ -146,33 +147,6 @@ BEGIN
 	END IF;
 	RETURN jsonb_strip_nulls(op);
 END $$;
-
--- what must hold whatever happened, of all rows there are
-CREATE FUNCTION pg_temp.broken() RETURNS TABLE (what text, n bigint) LANGUAGE sql AS $$
-	SELECT 'balance = sum of entries', count(*) FROM cdp.points_account a
-	WHERE (balance, entries) IS DISTINCT FROM (SELECT (coalesce(sum(e.amount), 0)::bigint, count(*)) FROM cdp.points_entry e WHERE (e.customer_id, e.program) = (a.customer_id, a.program))
-	UNION ALL SELECT 'balance = remaining - debt, held = held of lots', count(*) FROM cdp.points_account a
-	WHERE (balance + debt, held) IS DISTINCT FROM (SELECT (coalesce(sum(l.remaining), 0)::bigint, coalesce(sum(l.held), 0)::bigint) FROM cdp.points_lot l
-		WHERE (l.customer_id, l.program) = (a.customer_id, a.program))
-	UNION ALL SELECT 'debt = sum of debts', count(*) FROM cdp.points_account a
-	WHERE debt <> (SELECT coalesce(sum(e.debt), 0) FROM cdp.points_entry e WHERE (e.customer_id, e.program) = (a.customer_id, a.program)) OR debt < 0
-	UNION ALL SELECT 'amount - remaining = uses', count(*) FROM cdp.points_lot l
-	WHERE amount - remaining <> (SELECT coalesce(sum(u.amount), 0) FROM cdp.points_lot_use u WHERE u.lot_id = l.lot_id)
-		OR NOT (0 <= held AND held <= remaining AND remaining <= amount) OR open <> (remaining > 0)
-	UNION ALL SELECT 'held of a lot = its open holds', count(*) FROM cdp.points_lot l
-	WHERE held <> (SELECT coalesce(sum(hl.amount), 0) FROM cdp.points_hold_lot hl JOIN cdp.points_hold h USING (hold_id) WHERE hl.lot_id = l.lot_id AND h.state = 'open')
-	UNION ALL SELECT 'hold = its lots; captured + released = amount', count(*) FROM cdp.points_hold h
-	WHERE amount <> (SELECT sum(hl.amount) FROM cdp.points_hold_lot hl WHERE hl.hold_id = h.hold_id) OR captured + released <> CASE state WHEN 'open' THEN 0 ELSE amount END
-	UNION ALL SELECT 'entry = its uses', count(*) FROM cdp.points_entry e
-	WHERE kind IN ('spend', 'expire', 'transfer_out', 'clawback', 'refund') AND -amount - debt <> (SELECT coalesce(sum(u.amount), 0) FROM cdp.points_lot_use u WHERE u.entry_id = e.entry_id)
-		AND NOT (kind = 'refund' AND EXISTS (SELECT FROM cdp.points_lot l WHERE l.entry_id = e.entry_id))
-	UNION ALL SELECT 'restored <= used', count(*) FROM cdp.points_lot_use WHERE restored < 0 OR restored > greatest(amount, 0)
-	UNION ALL SELECT 'reversed <= posted', count(*) FROM cdp.points_key WHERE reversed < 0 OR reversed > abs(posted)
-	UNION ALL SELECT 'references', count(*) FROM cdp.points_lot_use u
-	WHERE NOT EXISTS (SELECT FROM cdp.points_entry e WHERE e.entry_id = u.entry_id) OR NOT EXISTS (SELECT FROM cdp.points_lot l WHERE l.lot_id = u.lot_id)
-	UNION ALL SELECT 'one result per key, and it exists', count(*) FROM cdp.points_key k
-	WHERE NOT CASE verb WHEN 'hold' THEN EXISTS (SELECT FROM cdp.points_hold h WHERE h.hold_id = k.result)
-		ELSE EXISTS (SELECT FROM cdp.points_entry e WHERE e.entry_id = k.result AND e.idempotency_key = k.idempotency_key) END $$;
 
 -- rows that only one of two queries has
 CREATE FUNCTION pg_temp.differ(seq int, what text, model text, engine text) RETURNS void LANGUAGE plpgsql AS $$

@@ -24,7 +24,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
-#define FIRST_CHUNK	16
+#define FIRST_CHUNK	2
 #define LAST_CHUNK	4096
 
 /* ------------------------------------------------------------------ reading */

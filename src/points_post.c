@@ -70,7 +70,7 @@ check_item(const PointsItem *item)
 {
 	if (item->verb == POINTS_RELEASE || item->verb >= POINTS_EXPIRE)
 		return;
-	if (!item->has_profile && item->verb <= POINTS_TRANSFER)
+	if (!item->has_profile && (item->verb <= POINTS_TRANSFER || item->verb == POINTS_HOLD))
 		refuse(item, ERRCODE_NULL_VALUE_NOT_ALLOWED, "customer_id must not be NULL", "cdp.resolve() answers NULL when nobody has the identifier.");
 	if (item->program_name == NULL && item->verb != POINTS_CAPTURE)
 		refuse(item, ERRCODE_NULL_VALUE_NOT_ALLOWED, "program must not be NULL", "Leave it out for 'points'; cdp.points_program lists them.");

@@ -425,8 +425,6 @@ points_put(PointsTables *t, PointsTableId id, const Datum *values, const bool *n
 {
 	PointsTable *table = open_table(t, id);
 
-	if (table->nrows == ROWS_AT_ONCE)
-		flush_table(t, id);
 	if (table->nrows == table->nslots)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(t->context);
@@ -437,6 +435,9 @@ points_put(PointsTables *t, PointsTableId id, const Datum *values, const bool *n
 		MemoryContextSwitchTo(caller);
 	}
 	fill(table, id, table->rows[table->nrows++], values, nulls);
+	/* not before: the values may stand in the context that this resets */
+	if (table->nrows == ROWS_AT_ONCE)
+		flush_table(t, id);
 }
 
 void
@@ -448,8 +449,6 @@ points_change(PointsTables *t, PointsTableId id, ItemPointer tid, const Datum *v
 	TM_Result	result;
 
 	/* a slot beyond those that wait */
-	if (table->nrows == ROWS_AT_ONCE)
-		flush_table(t, id);
 	if (table->nrows == table->nslots)
 	{
 		if (table->rows == NULL)

@@ -6,7 +6,7 @@
 \set ops `echo ${CDP_OPS:-60}`
 \set only `echo ${CDP_SEQUENCE:-0}`
 BEGIN;
-SELECT plan(7);
+SELECT plan(9);
 SELECT diag('points_model: seed ' || :'seed');
 SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = pg_temp, public, pg_catalog;
@@ -204,6 +204,57 @@ BEGIN
 		$$SELECT hold_id, customer_id, program, amount, captured, released, state, release_at, reference, entry_id FROM cdp.points_hold WHERE customer_id IN (SELECT id FROM cust)$$);
 	INSERT INTO wrong SELECT seq, 0, '"books"', '0', format('%s: %s', b.n, b.what) FROM pg_temp.broken() b WHERE b.n > 0;
 END $f$;
+-- several at once: what comes of each is compared
+CREATE FUNCTION pg_temp.batch(seq int, k int) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	op jsonb;
+	items jsonb := '[]';
+BEGIN
+	FOR i IN 1 .. 20 LOOP
+		op := pg_temp.dream(seq, k * 1000 + i);
+		CONTINUE WHEN op IS NULL OR op ->> 'kind' NOT IN ('earn', 'spend', 'refund', 'clawback', 'transfer', 'adjust') OR NOT op ? 'amount' AND random() < 0.5;
+		items := items || jsonb_build_array(op);
+		EXIT WHEN jsonb_array_length(items) = 5 OR random() < 0.35;
+	END LOOP;
+	RETURN items;
+END $$;
+CREATE FUNCTION pg_temp.run_batch(seq int, k int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	items jsonb := pg_temp.batch(seq, k);
+	ours jsonb := 'null';
+	theirs jsonb := 'null';
+	why text;
+	r record;
+BEGIN
+	IF items = '[]' THEN
+		RETURN;
+	END IF;
+	BEGIN
+		ours := (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.ord) FROM pg_temp.model_batch(items) b);
+	EXCEPTION WHEN OTHERS THEN
+		IF SQLERRM NOT LIKE 'model: %' THEN
+			RAISE;
+		END IF;
+		why := SQLERRM;
+	END;
+	BEGIN
+		theirs := (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.ord) FROM pg_temp.engine_batch(items) b);
+	EXCEPTION WHEN OTHERS THEN
+		why := concat_ws(' / ', why, SQLSTATE, SQLERRM);
+	END;
+	INSERT INTO step VALUES (k, items, ours::text, concat_ws(' ', theirs, why), cdp.now());
+	INSERT INTO met VALUES ('batch', CASE ours WHEN 'null' THEN 'refused' ELSE 'ok' END, 1) ON CONFLICT (kind, answer) DO UPDATE SET n = met.n + 1;
+	IF ours <> 'null' AND theirs <> 'null' THEN
+		INSERT INTO known SELECT 'entry', o.entry, t.entry FROM jsonb_to_recordset(ours) o(ord int, entry bigint, replayed boolean) JOIN jsonb_to_recordset(theirs) t(ord int, entry bigint) USING (ord)
+			WHERE NOT o.replayed;
+		ours := (SELECT jsonb_agg(jsonb_build_object('ord', o.ord, 'entry', n.theirs, 'balance', o.balance, 'replayed', o.replayed) ORDER BY o.ord)
+			FROM jsonb_to_recordset(ours) o(ord int, entry bigint, balance bigint, replayed boolean) JOIN known n ON n.kind = 'entry' AND n.mine = o.entry);
+	END IF;
+	-- which of several errors is told is nobody's promise
+	IF ours <> theirs THEN
+		INSERT INTO wrong VALUES (seq, k, items, ours::text, concat_ws(' ', theirs, why));
+	END IF;
+END $$;
 CREATE FUNCTION pg_temp.run(seq int, ops int, seed int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	op jsonb;
@@ -222,6 +273,11 @@ BEGIN
 	PERFORM cdp.merge_customers((SELECT id FROM cust WHERE i = 4), (SELECT id FROM cust WHERE i = 5), 'model');
 	PERFORM pg_temp.new_program('model' || seq), pg_temp.new_program('model' || seq || 'b');
 	FOR k IN 1 .. ops LOOP
+		IF random() < 0.05 THEN
+			PERFORM pg_temp.run_batch(seq, k);
+			EXIT WHEN EXISTS (SELECT FROM wrong w WHERE w.seq = run.seq);
+			CONTINUE;
+		END IF;
 		op := pg_temp.dream(seq, k);
 		CONTINUE WHEN op IS NULL;
 		IF op ->> 'kind' = 'clock' THEN
@@ -315,5 +371,18 @@ SELECT is((SELECT count(*) FROM wrong WHERE op = '"books"'), 0::bigint, 'and the
 -- a run that met nothing proves nothing
 SELECT ok(:only > 0 OR :sequences * :ops < 3000 OR (SELECT count(*) FROM met) >= 30, 'answers of every kind were met: ' || (SELECT count(*) FROM met));
 SELECT diag((SELECT string_agg(format('%s %s %s', kind, answer, n), ', ' ORDER BY kind, answer) FROM met)) WHERE :only > 0 OR :sequences > 60;
+-- a batch of many more rows than the engine keeps before it writes them: every entry and key is that of its item
+SELECT cdp.identify('{"member_id": "model:1"}') AS c1, cdp.identify('{"member_id": "model:2"}') AS c2, cdp.identify('{"member_id": "model:3"}') AS c3 \gset
+SELECT count(cdp.earn_points(c, 1000000, 'long:start:' || c)) FROM unnest(ARRAY[:c1, :c2, :c3]) c \g /dev/null
+CREATE TEMP TABLE item AS SELECT i, CASE i % 3 WHEN 1 THEN 'earn' WHEN 2 THEN 'spend' ELSE 'adjust' END AS kind, 1 + i % 7 AS amount, 'long:' || i AS key,
+		CASE WHEN i % 3 > 0 AND i % 5 > 0 THEN repeat('order ' || i, 1 + i % 9) END AS reference, (ARRAY[:c1, :c2, :c3])[1 + i % 3 * (i % 2)] AS customer
+	FROM generate_series(1, 3500) i;
+CREATE TEMP TABLE answer AS SELECT p.* FROM cdp.post_points((SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('kind', kind, 'customer_id', customer, 'amount', amount,
+	'idempotency_key', key, 'reference', reference, 'reason', CASE kind WHEN 'adjust' THEN 'x' END, 'program', 'points')) ORDER BY i) FROM item)) p;
+SELECT is_empty($$SELECT i.i, e.kind, e.amount, e.reference, k.verb, k.reference FROM item i JOIN answer a ON a.ord = i.i LEFT JOIN cdp.points_entry e USING (entry_id)
+	LEFT JOIN cdp.points_key k ON k.idempotency_key = i.key AND k.result = a.entry_id
+	WHERE (i.kind, i.kind, i.key, i.reference, i.reference, i.amount, i.customer) IS DISTINCT FROM
+		(e.kind, k.verb, e.idempotency_key, e.reference, k.reference, CASE i.kind WHEN 'spend' THEN -e.amount ELSE e.amount END, e.customer_id)$$, 'a long batch: entries and keys are those of their items');
+SELECT is_empty('SELECT * FROM pg_temp.broken() WHERE n > 0', 'and the books agree');
 SELECT * FROM finish();
 ROLLBACK;

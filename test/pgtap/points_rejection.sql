@@ -18,10 +18,10 @@ SELECT cdp.earn_points(:c1, 30, 'r:1', 'r:o1'), cdp.earn_points(:c1, 20, 'r:2', 
 	cdp.spend_points(:c1, 4, 'r:7', 'r:s1'), cdp.spend_points(:c1, 1, 'r:8', 'r:sboth'), cdp.spend_points(:c2, 1, 'r:9', 'r:sboth'), cdp.spend_points(:c1, 3, 'r:10', program => 'r:refuse'),
 	cdp.spend_points(:c1, 3, 'r:11', program => 'r:within'), cdp.spend_points(:c1, 40, 'r:12', program => 'r:limits'), cdp.refund_points('r:s1', 3, 'r:13'),
 	cdp.hold_points(:c1, 5, 'r:h1') AS open_hold, cdp.hold_points(:c1, 5, 'r:h2') AS captured, cdp.hold_points(:c1, 5, 'r:h3') AS released,
-	cdp.hold_points(:c1, 5, 'r:h4', release_at => '2026-03-01 01:00Z') AS due \gset
+	cdp.hold_points(:c2, 5, 'r:h4', release_at => '2026-03-01 01:00Z') AS due \gset
 SELECT cdp.capture_hold(:captured, 2), cdp.release_hold(:released) \g /dev/null
 SET LOCAL cdp.now = '2026-03-01 02:00Z';
--- customer 1 now: 30 - 4 - 1 + 3 - 2 = 26, of which 5 are held, and 20 to come
+-- customer 1 now: 30 - 4 - 1 + 3 - 2 = 26, of which 5 are held, and 20 to come; customer 2: 9, none held any more
 
 CREATE TEMP TABLE bad (n serial, early boolean, state text, said text, call text);
 -- early: nothing may be written
@@ -64,7 +64,7 @@ SELECT early, state, 'item 2: ', format('cdp.post_points(format(%L, c1, c2)::jso
 	(true, '22023', '{"kind": "earn", "customer_id": %1$s, "amount": 0, "idempotency_key": "l"}'), (true, '22023', '{"kind": "spend", "customer_id": %1$s, "amount": -1, "idempotency_key": "l"}'),
 	(true, '22023', '{"kind": "earn", "customer_id": %1$s, "amount": 1, "idempotency_key": ""}'), (true, '22023', '{"kind": "earn", "customer_id": %1$s, "amount": 1, "idempotency_key": "l", "available_at": "infinity"}'),
 	(true, '22023', '{"kind": "earn", "customer_id": %1$s, "amount": 1, "idempotency_key": "l", "expires_at": "2020-01-01 00:00Z"}'), (true, '42704', '{"kind": "earn", "customer_id": %1$s, "amount": 1, "idempotency_key": "l", "program": "nothing"}'),
-	(true, '22007', '{"kind": "earn", "customer_id": %1$s, "amount": 1, "idempotency_key": "l", "expires_at": "soon"}'),
+	(true, '22023', '{"kind": "earn", "customer_id": %1$s, "amount": 1, "idempotency_key": "l", "expires_at": "soon"}'),
 	(true, '23503', '{"kind": "earn", "customer_id": 9000000000, "amount": 1, "idempotency_key": "l"}'), (true, 'LC302', '{"kind": "earn", "customer_id": %1$s, "amount": 2, "idempotency_key": "k"}'),
 	(true, 'LC302', '{"kind": "earn", "customer_id": %2$s, "amount": 1, "idempotency_key": "k"}'), (true, 'LC302', '{"kind": "spend", "customer_id": %1$s, "amount": 1, "idempotency_key": "k"}'),
 	(true, '55000', '{"kind": "transfer", "from_customer": %1$s, "to_customer": %2$s, "amount": 1, "idempotency_key": "l"}'), (true, '22023', '{"kind": "transfer", "from_customer": %1$s, "to_customer": %1$s, "amount": 1, "idempotency_key": "l", "program": "r:limits"}'),
@@ -93,7 +93,7 @@ INSERT INTO bad (early, state, said, call) SELECT false, state, said, call FROM 
 	('22023', '30', 'cdp.clawback_points(''r:o1'', 31, ''k'')'), ('22023', '', 'cdp.clawback_points(''r:s1'', 1, ''k'')'), ('22023', '', 'cdp.clawback_points(''r:both'', 1, ''k'')'),
 	('22023', '', 'cdp.clawback_points(''r:nothing'', NULL, ''k'')'), ('LC301', '', 'cdp.clawback_points(''r:o3'', 3, ''k'', ''r:refuse'')'), ('LC301', '', 'cdp.clawback_points(''r:o3'', 3, ''k'', ''r:within'')'),
 	('LC301', '', 'cdp.clawback_points(''r:o2'', 11, ''k'', ''r:limits'')')) v(state, said, call);
-SELECT plan(4 + count(*)::int) FROM bad;
+SELECT plan(5 + count(*)::int) FROM bad;
 
 -- every row of every table of the ledger, and of the journal's partitions
 CREATE FUNCTION pg_temp.sums() RETURNS text LANGUAGE plpgsql AS $$
@@ -149,5 +149,6 @@ ROLLBACK TO s;
 SELECT is(pg_temp.sums(), sums, 'a savepoint takes everything back') FROM books;
 SELECT ok(cdp.spend_points(:c1, 21, 'k') > 0, 'what was refused did not use up its key, and all that is there can be spent');
 SELECT is((SELECT row(balance, held)::text FROM cdp.points_account WHERE customer_id = :c1 AND program = 'points'), '(25,5)', 'held and pending points are left');
+SELECT ok(cdp.spend_points(:c2, 9, 'l') > 0, 'what was under a hold that is over, too');
 SELECT * FROM finish();
 ROLLBACK;

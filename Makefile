@@ -52,6 +52,8 @@ CDP_MODULES = \
 	segment_lookalike \
 	tag_rule \
 	points \
+	points_read \
+	points_verify \
 	tag_360 \
 	value_360 \
 	identity_360 \

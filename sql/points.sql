@@ -29,7 +29,7 @@ COMMENT ON FUNCTION cdp.release_hold(bigint) IS 'Gives back what a hold reserves
 CREATE OR REPLACE FUNCTION cdp.refund_points(reference text, amount bigint, idempotency_key text, program text DEFAULT 'points',
 	customer_id bigint DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_refund_points';
-COMMENT ON FUNCTION cdp.refund_points(text, bigint, text, text, bigint) IS 'Gives points back that were spent under a reference: to the very lots they were taken from, last taken first, with the dates these had; answers the entry_id. amount: NULL: all that is left of them. customer_id: needed when several customers have that reference. Points whose lot has expired meanwhile are given back and expire with the next run, unless points_program.refund_min_validity says otherwise. Errors: 22023 unknown reference, more than is left, reference of several customers; 22004 reference or key; LC302, LC304, 42704, 40001.';
+COMMENT ON FUNCTION cdp.refund_points(text, bigint, text, text, bigint) IS 'Gives points back that were spent under a reference: to the very lots they were taken from, last taken first, with the dates these had; answers the entry_id. amount: NULL: all that is left of them. customer_id: needed when several customers have that reference. Points whose lot has expired meanwhile are given back and expire with the next run, unless points_program.refund_min_validity says otherwise. Errors: 22023 unknown reference, more than is left, reference of several customers; 22004 reference or key; LC302, 42704, 40001.';
 
 CREATE OR REPLACE FUNCTION cdp.clawback_points(reference text, amount bigint, idempotency_key text, program text DEFAULT 'points',
 	customer_id bigint DEFAULT NULL) RETURNS bigint
@@ -203,6 +203,7 @@ PERFORM cdp._ensure_table('points_account', $t$ (
 	earned_today bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (customer_id, program)
 ) WITH (fillfactor = 60) $t$);
+CREATE INDEX IF NOT EXISTS points_account_inactive ON cdp.points_account (active_until) WHERE active_until IS NOT NULL;
 COMMENT ON TABLE cdp.points_account IS 'One row per customer and program: what the engine locks first. balance is the sum of the entries and of what is left in the lots, less debt.';
 COMMENT ON COLUMN cdp.points_account.held IS 'sum of lot.held: what open holds reserve';
 COMMENT ON COLUMN cdp.points_account.debt IS 'what the account owes; later earnings pay it';
@@ -221,7 +222,7 @@ PERFORM cdp._ensure_table('points_entry', $t$ (
 	kind            text COLLATE "C" NOT NULL,
 	amount          bigint NOT NULL,
 	debt            bigint NOT NULL DEFAULT 0,
-	reference       text,
+	reference       text COLLATE "C",
 	idempotency_key text COLLATE "C",
 	expires_at      timestamptz,
 	available_at    timestamptz,
@@ -304,7 +305,8 @@ PERFORM cdp._ensure_table('points_hold', $t$ (
 	released    bigint NOT NULL DEFAULT 0,
 	state       text COLLATE "C" NOT NULL DEFAULT 'open',
 	release_at  timestamptz NOT NULL,
-	reference   text,
+	reference   text COLLATE "C",
+	idempotency_key text COLLATE "C" NOT NULL,
 	entry_id    bigint,
 	held_at     timestamptz NOT NULL,
 	resolved_at timestamptz,
@@ -328,20 +330,24 @@ COMMENT ON TABLE cdp.points_hold_lot IS 'Which lots a hold reserves, in the orde
 PERFORM cdp._ensure_table('points_key', $t$ (
 	idempotency_key text COLLATE "C" PRIMARY KEY,
 	verb            text COLLATE "C" NOT NULL,
-	profile_id      bigint NOT NULL,
+	profile_id      bigint,
 	other_id        bigint,
+	customer_id     bigint NOT NULL,
 	program         text COLLATE "C" NOT NULL,
 	amount          bigint,
 	reference       text COLLATE "C",
 	result          bigint NOT NULL,
+	lot_id          bigint,
 	posted          bigint NOT NULL DEFAULT 0,
 	reversed        bigint NOT NULL DEFAULT 0,
 	posted_at       timestamptz NOT NULL
 ) WITH (fillfactor = 90) $t$);
 CREATE INDEX IF NOT EXISTS points_key_reference ON cdp.points_key (reference, program) WHERE reference IS NOT NULL;
 COMMENT ON TABLE cdp.points_key IS 'Idempotency keys, for ever: what was asked for under a key, and what was answered.';
-COMMENT ON COLUMN cdp.points_key.profile_id IS 'the id that the caller passed; refund, clawback: whose points they were';
-COMMENT ON COLUMN cdp.points_key.other_id IS 'transfer: the receiver; refund, clawback: the customer_id that was passed';
+COMMENT ON COLUMN cdp.points_key.profile_id IS 'the id that the caller passed; NULL: none, the reference told who it was';
+COMMENT ON COLUMN cdp.points_key.other_id IS 'transfer: the id of the receiver that the caller passed';
+COMMENT ON COLUMN cdp.points_key.customer_id IS 'whose account it was then';
+COMMENT ON COLUMN cdp.points_key.lot_id IS 'of what was earned';
 COMMENT ON COLUMN cdp.points_key.amount IS 'as asked for; NULL: all that is left';
 COMMENT ON COLUMN cdp.points_key.result IS 'entry_id, of verb hold the hold_id';
 COMMENT ON COLUMN cdp.points_key.posted IS 'points that the entry took or gave; of a hold: that were captured';
@@ -351,7 +357,7 @@ COMMENT ON COLUMN cdp.points_key.reversed IS 'how many of them were refunded or 
 DECLARE
 	t text;
 BEGIN
-	FOREACH t IN ARRAY ARRAY['points_account', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
+	FOREACH t IN ARRAY ARRAY['points_account', 'points_entry', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
 		EXECUTE format('CREATE OR REPLACE TRIGGER %1$s_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.%1$s'
 			' FOR EACH STATEMENT EXECUTE FUNCTION cdp._guard_points()', t);
 		EXECUTE format('ALTER TABLE cdp.%1$s ENABLE ALWAYS TRIGGER %1$s_guard', t);

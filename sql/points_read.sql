@@ -51,18 +51,21 @@ DECLARE
 	answer bigint;
 BEGIN
 	SELECT * INTO rule FROM cdp.points_program p WHERE p.program = _points_balance_at.program;
-	-- Accounts that had expired as a whole.  active_until is kept for the present only: when something has moved it
-	-- since, it is told again by what happened last before, and the rule.
+	-- Accounts that had expired as a whole.  active_until is kept for the present only.  What has moved it since is told
+	-- by the entries: then it is validity after the last one before, and whoever was merged brought his last one along.
 	IF rule.expiry_mode = 'inactivity' THEN
-		ended := ARRAY(
-			SELECT a.customer_id FROM cdp.points_account a
-			WHERE a.customer_id = ANY (ids) AND a.program = rule.program
-			  AND at >= CASE WHEN EXISTS (SELECT FROM cdp.points_entry e WHERE e.customer_id = a.customer_id AND e.program = rule.program
-					AND e.posted_at > at AND e.kind <> 'expire')
-				THEN (SELECT cdp._local_to_utc((e.posted_at AT TIME ZONE zone) + rule.validity) FROM cdp.points_entry e
-					WHERE e.customer_id = a.customer_id AND e.program = rule.program AND e.posted_at <= at AND e.kind <> 'expire'
-					ORDER BY e.entry_id DESC LIMIT 1)
-				ELSE a.active_until END);
+		WITH active AS (
+			SELECT e.customer_id, max(e.posted_at) FILTER (WHERE e.posted_at <= at AND e.kind <> 'merge_in') AS last_at, bool_or(e.posted_at > at) AS later
+			FROM cdp.points_entry e
+			WHERE e.customer_id = ANY (ids) AND e.program = rule.program AND e.kind IN ('earn', 'spend', 'adjust', 'transfer_out', 'merge_in')
+			GROUP BY e.customer_id
+		), was AS (
+			SELECT a.customer_id, CASE WHEN NOT x.later THEN a.active_until ELSE cdp._local_to_utc((CASE
+				WHEN EXISTS (SELECT FROM cdp.points_entry e WHERE e.customer_id = a.customer_id AND e.program = rule.program AND e.kind = 'merge_in'
+					AND e.posted_at <= at) THEN (SELECT max(y.last_at) FROM active y) ELSE x.last_at END AT TIME ZONE zone) + rule.validity) END AS active_until
+			FROM active x JOIN cdp.points_account a ON a.customer_id = x.customer_id AND a.program = rule.program
+		)
+		SELECT array_agg(w.customer_id) INTO ended FROM was w WHERE w.active_until <= at;
 	END IF;
 	WITH later AS MATERIALIZED (
 			SELECT e.entry_id, e.debt FROM cdp.points_entry e

@@ -71,8 +71,8 @@ BEGIN
 			SELECT cdp._fingerprint(x.amount, x.account, seed) AS balance, cdp._fingerprint(x.debt, x.account, seed) AS debt,
 				cdp._fingerprint(1, x.account, seed) AS entries, cdp._fingerprint(x.amount + x.debt, x.entry_id, seed) AS made,
 				cdp._fingerprint(abs(x.amount) + 1, hashtextextended(x.idempotency_key, x.entry_id), seed) AS keys,
-				cdp._fingerprint(x.amount, CASE WHEN x.rare THEN CASE WHEN x.kind IN ('transfer_in', 'merge_in') THEN coalesce(x.reverses, 0)
-					WHEN x.kind IN ('transfer_out', 'merge_out') THEN x.entry_id END END, seed) AS pairs,
+				cdp._fingerprint(x.amount, CASE WHEN x.rare THEN hashint8extended(CASE WHEN x.kind IN ('transfer_in', 'merge_in') THEN coalesce(x.reverses, 0)
+					WHEN x.kind IN ('transfer_out', 'merge_out') THEN x.entry_id END, extract(epoch FROM x.posted_at)::bigint) END, seed) AS pairs,
 				cdp._fingerprint(abs(x.amount), CASE WHEN x.rare THEN CASE WHEN x.kind IN ('refund', 'clawback')
 					THEN hashtextextended(x.reference, hashtextextended(x.program, (x.kind = 'refund')::int)) END END, seed) AS reversals,
 				count(*) FILTER (WHERE x.rare AND (x.amount < 0 AND x.kind IN ('earn', 'refund', 'transfer_in')
@@ -93,8 +93,8 @@ BEGIN
 				cdp._fingerprint(x.amount - x.remaining, x.lot_id, seed) AS gone, cdp._fingerprint(x.amount, x.entry_id, seed) AS made,
 				cdp._fingerprint(x.held, x.lot_id, seed) AS reserved, cdp._fingerprint(1, CASE WHEN x.origin_lot IS NOT NULL THEN x.lot_id END, seed) AS moved,
 				count(*) FILTER (WHERE x.amount <= 0 OR x.held < 0 OR x.held > x.remaining OR x.remaining > x.amount) AS bounds,
-				min(x.expires_at) FILTER (WHERE x.amount > x.remaining) AS first_expired,
-				count(*) FILTER (WHERE x.amount > x.remaining AND x.available_at > x.earned_at) AS pending
+				min(x.expires_at) AS first_expired,
+				count(*) FILTER (WHERE x.available_at > x.earned_at) AS pending
 			FROM (SELECT l.lot_id, l.entry_id, l.origin_lot, l.amount, l.remaining, l.held, l.earned_at, l.available_at, l.expires_at,
 					CASE WHEN l.remaining <> 0 OR l.held <> 0 THEN hashtextextended(l.program, l.customer_id) END AS account
 				FROM cdp.points_lot l OFFSET 0) x
@@ -231,7 +231,8 @@ BEGIN
 		WHERE e.idempotency_key IS NOT NULL AND (which IS NULL OR e.program = which)
 		  AND NOT EXISTS (SELECT FROM cdp.points_key k WHERE k.result = e.entry_id AND k.verb <> 'hold' AND k.idempotency_key = e.idempotency_key);
 		RETURN QUERY
-		SELECT 'key', k.program, k.customer_id, CASE
+		SELECT 'key', coalesce(k.program, h.program), coalesce(k.customer_id, h.customer_id), CASE
+			WHEN k.result IS NULL THEN format('nothing answers the key of hold %s', h.hold_id)
 			WHEN h.hold_id IS NULL THEN format('a key answers hold %s, which is not there', k.result)
 			WHEN h.idempotency_key <> k.idempotency_key THEN format('a key answers hold %s, which was asked for under another', k.result)
 			ELSE format('a key says that %s of hold %s were captured, it is %s', k.posted, k.result, h.captured) END
@@ -264,11 +265,12 @@ BEGIN
 		SELECT 'total', coalesce(i.program, o.program), coalesce(i.customer_id, o.customer_id), CASE
 			WHEN i.entry_id IS NULL THEN format('%s of entry %s, nobody got it', o.amount, o.entry_id)
 			WHEN o.entry_id IS NULL THEN format('%s of entry %s, nobody gave it', i.amount, i.entry_id)
-			ELSE format('entry %s gives %s, entry %s gets %s', o.entry_id, o.amount, i.entry_id, i.amount) END
+			WHEN i.amount <> -o.amount THEN format('entry %s gives %s, entry %s gets %s', o.entry_id, o.amount, i.entry_id, i.amount)
+			ELSE format('entry %s gives at %s, entry %s gets at %s', o.entry_id, o.posted_at AT TIME ZONE 'UTC', i.entry_id, i.posted_at AT TIME ZONE 'UTC') END
 		FROM (SELECT * FROM cdp.points_entry e WHERE e.kind IN ('transfer_in', 'merge_in') AND (which IS NULL OR e.program = which)) i
 		FULL JOIN (SELECT * FROM cdp.points_entry e WHERE e.kind IN ('transfer_out', 'merge_out') AND (which IS NULL OR e.program = which)) o
 			ON o.entry_id = i.reverses
-		WHERE i.amount IS DISTINCT FROM -o.amount OR i.program <> o.program;
+		WHERE (i.amount, i.posted_at) IS DISTINCT FROM (-o.amount, o.posted_at);
 		RETURN QUERY
 		SELECT 'total', e.program, NULL::bigint, format('at the end of %s accounts had %s points that no operation gave them',
 			to_char(e.month, 'YYYY-MM'), sum(e.amount) OVER (PARTITION BY e.program ORDER BY e.month))
@@ -359,7 +361,7 @@ BEGIN
 		SELECT 'time', l.program, l.customer_id, format('entry %s: %s of lot %s at %s, which is available from %s and expires %s', e.entry_id, e.kind, l.lot_id,
 			e.posted_at AT TIME ZONE 'UTC', l.available_at AT TIME ZONE 'UTC', l.expires_at AT TIME ZONE 'UTC')
 		FROM cdp.points_lot l JOIN cdp.points_lot_use u USING (lot_id) JOIN cdp.points_entry e ON e.entry_id = u.entry_id
-		WHERE u.amount > 0 AND l.amount > l.remaining
+		WHERE u.amount > 0
 		  -- lots of which neither can be said need not be looked for
 		  AND (l.expires_at <= latest OR l.available_at > l.earned_at) AND (which IS NULL OR l.program = which)
 		  AND e.kind IN ('spend', 'adjust', 'transfer_out') AND e.entry_id <> l.entry_id
@@ -371,9 +373,8 @@ BEGIN
 		SELECT 'time', e.program, e.customer_id, format('entry %s: %s points of lot %s expire at %s, not %s', e.entry_id, u.amount, l.lot_id,
 			e.posted_at AT TIME ZONE 'UTC', l.expires_at AT TIME ZONE 'UTC')
 		FROM cdp.points_entry e JOIN cdp.points_lot_use u USING (entry_id) JOIN cdp.points_lot l USING (lot_id)
-		WHERE e.kind = 'expire' AND e.posted_at < l.expires_at AND (which IS NULL OR e.program = which)
-		  AND NOT EXISTS (SELECT FROM cdp.points_program p WHERE p.program = e.program AND p.expiry_mode = 'inactivity')
-		  AND NOT EXISTS (SELECT FROM cdp.points_account a WHERE a.customer_id = e.customer_id AND a.program = e.program AND a.active_until IS NOT NULL);
+		WHERE e.kind = 'expire' AND e.posted_at < least(l.expires_at, e.expires_at) AND (which IS NULL OR e.program = which)
+		  AND NOT EXISTS (SELECT FROM cdp.points_program p WHERE p.program = e.program AND p.expiry_mode = 'inactivity');
 	END IF;
 
 	-- lots change hands with what they are; after a merge nothing is left behind

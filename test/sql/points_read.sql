@@ -9,7 +9,9 @@ SET DateStyle = 'ISO';
 SET IntervalStyle = 'postgres';
 SET cdp.now = '2026-01-01 00:00:00+00';
 SELECT count(cdp.identify(jsonb_build_object('member_id', 'm' || i))) FROM generate_series(1, 12) i;
+\set ECHO none
 \i test/sql/points_naive.psql
+\set ECHO all
 INSERT INTO cdp.points_program (program, expiry_mode, validity) VALUES ('idle', 'inactivity', '40 days');
 
 -- one customer, step by step
@@ -70,22 +72,33 @@ SELECT cdp.points_balance(1), cdp.points_balance(2) AS by_old_id, cdp.points_bal
 SELECT kind, amount, balance, reference FROM cdp.points_statement(5);
 SELECT kind, amount, balance, reference FROM cdp.points_statement(5, from_time => '2026-01-06Z', to_time => '2026-05-01Z');
 SELECT account_id, balance, available FROM cdp.points_account_status ORDER BY 1;
+-- and who was active last keeps what both have
+SELECT naive.earn(4, 11, program => 'idle');
+SET cdp.now = '2026-05-05 00:00:00+00';
+SELECT naive.spend(3, 1, 'idle');
+SET cdp.now = '2026-05-10 00:00:00+00';
+SELECT naive.merge(4, 3);
+SELECT active_until FROM cdp.points_account WHERE customer_id = 4 AND program = 'idle';
+SET cdp.now = '2026-06-13 00:00:00+00';
+SELECT naive.spend(4, 2, 'idle');
+SET cdp.now = '2026-06-14 12:00:00+00';
+SELECT cdp.points_balance(4, 'idle'), cdp.points_balance(4, 'idle', '2026-06-12Z') AS kept_by_the_other, cdp.points_balance(4, 'idle', '2026-05-09Z') AS before_merge;
 SELECT * FROM naive.check_sums();
 
 -- what is refused
-\set VERBOSITY verbose
-SELECT cdp.points_balance(NULL);
-SELECT cdp.points_balance(99);
-SELECT cdp.points_balance(1, 'coins');
-SELECT cdp.points_balance(1, NULL);
-SELECT cdp.points_balance(1, as_of => 'infinity');
-SELECT cdp.points_balance(1, as_of => '-infinity');
-SELECT * FROM cdp.points_statement(NULL);
-SELECT * FROM cdp.points_statement(99);
-SELECT * FROM cdp.points_statement(1, 'coins');
-SELECT * FROM cdp.points_expiring(NULL);
-SELECT * FROM cdp.points_expiring('-1 second');
-\set VERBOSITY default
+CREATE FUNCTION naive.refused(sql text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE sql;
+	RETURN 'taken';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN format('%s %s; %s', SQLSTATE, SQLERRM, hint);
+END $$;
+SELECT q, naive.refused('SELECT * FROM cdp.' || q) FROM unnest(ARRAY['points_balance(NULL)', 'points_balance(99)', 'points_balance(1, ''coins'')', 'points_balance(1, NULL)',
+	'points_balance(1, as_of => ''infinity'')', 'points_balance(1, as_of => ''-infinity'')', 'points_statement(NULL)', 'points_statement(99)', 'points_statement(1, ''coins'')',
+	'points_statement(1, NULL)', 'points_expiring(NULL)', 'points_expiring(''-1 second'')']) q;
 SELECT count(*) FROM cdp.points_expiring('0');
 SELECT count(*) FROM cdp.points_statement(1, from_time => '2026-03-01Z', to_time => '2026-02-01Z');
 
@@ -157,10 +170,10 @@ END $$;
 \set seed 0.4711
 \echo seed :seed
 SELECT setseed(:seed);
-SELECT naive.play(500);
+SELECT string_agg(key, ' ' ORDER BY key) AS happened FROM jsonb_object_keys(naive.play(500)::jsonb) key;
 SELECT * FROM naive.check_sums();
 -- now: function, view and definition
-SELECT count(*) > 10 AS some, count(*) FILTER (WHERE s.available <> naive.spendable(s.customer_id, s.program)) AS view_wrong,
+SELECT count(*) > 5 AS some, count(*) FILTER (WHERE s.available <> naive.spendable(s.customer_id, s.program)) AS view_wrong,
 	count(*) FILTER (WHERE s.available <> cdp.points_balance(s.customer_id, s.program)) AS function_wrong FROM cdp.points_account_status s;
 SELECT * FROM cdp.points_account_status s, LATERAL (
 	SELECT coalesce(sum(l.free) FILTER (WHERE NOT l.is_available AND l.ends_at > cdp.now()), 0) AS pending, coalesce(sum(l.remaining - l.free), 0) AS held,
@@ -182,7 +195,7 @@ SELECT * FROM (
 -- then: of those who are one today, what was seen of each
 CREATE TABLE naive.told AS SELECT s.at, c.customer_id, c.program, sum(s.n) AS seen, cdp.points_balance(c.customer_id, c.program, s.at) AS told
 	FROM cdp.points_account c JOIN naive.seen s ON s.program = c.program AND cdp.customer_id(s.customer_id) = c.customer_id WHERE c.moved_to IS NULL GROUP BY 1, 2, 3;
-SELECT count(*) > 5000 AS many, count(*) FILTER (WHERE seen <> told) AS wrong, count(*) FILTER (WHERE seen < 0) > 0 AS debts, count(DISTINCT seen) > 100 AS different FROM naive.told;
+SELECT count(*) > 3000 AS many, count(*) FILTER (WHERE seen <> told) AS wrong, count(*) FILTER (WHERE seen < 0) > 0 AS debts, count(DISTINCT seen) > 100 AS different FROM naive.told;
 SELECT * FROM naive.told WHERE seen <> told ORDER BY at, customer_id, program LIMIT 5;
 -- to come: move the clock and do nothing
 CREATE TABLE naive.forecast AS SELECT t.at, s.customer_id, s.program, cdp.points_balance(s.customer_id, s.program, t.at) AS told

@@ -33,7 +33,9 @@ SELECT kind, count(*), sum(amount) FROM cdp.points_entry GROUP BY 1 ORDER BY 1;
 SELECT * FROM cdp.verify_points();
 
 -- guards and triggers are off from here on: this is what a superuser can do
+\set ECHO none
 \i test/sql/points_naive.psql
+\set ECHO all
 SELECT naive.merge(1, 2);
 SET cdp.now = '2026-02-21 00:00:00+00';
 SELECT * FROM cdp.verify_points();

@@ -53,6 +53,8 @@ CDP_MODULES = \
 	tag_rule \
 	points \
 	points_insert \
+	points_read \
+	points_verify \
 	tag_360 \
 	value_360 \
 	identity_360 \

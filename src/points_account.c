@@ -117,7 +117,7 @@ points_account_settle(PointsPost *p, PointsAccount *a)
 		return 0;
 	a->settled = true;
 	if (a->held > 0)
-		(void) points_release_due(p, a);
+		a->released += points_release_due(p, a);
 	if (a->program->expiry == EXPIRY_INACTIVITY && a->active_until <= p->now)
 	{
 		n = points_expire_lots(p, a, true);

@@ -45,6 +45,7 @@ typedef struct PointsAccount
 	bool		locked;
 	bool		settled;		/* what time alone has done to it is booked */
 	bool		dirty;
+	int64		released;		/* holds that were over */
 	ItemPointerData tid;
 	int64		balance;
 	int64		held;

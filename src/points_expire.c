@@ -141,7 +141,8 @@ cdp_release_holds(PG_FUNCTION_ARGS)
 	PointsScan	scan;
 	ScanKeyData key;
 	Accounts	list;
-	int64		n = 0;
+	int			n = 0;
+	int64		released = 0;
 
 	cdp_check_write("release_holds");
 	if (batch < 1 || batch > POINTS_MAX_BATCH)
@@ -164,5 +165,7 @@ cdp_release_holds(PG_FUNCTION_ARGS)
 	points_scan_end(&scan);
 	points_tables_close(&t);
 	cdp_points_post(list.items, list.n);
-	PG_RETURN_INT64(n);
+	for (int i = 0; i < list.n; i++)
+		released += list.items[i].posted;
+	PG_RETURN_INT64(released);
 }

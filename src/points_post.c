@@ -619,6 +619,8 @@ run_item(PointsPost *p, PointsItem *item)
 			item->posted = expired + points_expire_lots(p, a, false);
 			break;
 		case POINTS_RELEASE_DUE:
+			item->posted = a->released;
+			break;
 		case POINTS_LOCK:
 			break;
 	}

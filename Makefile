@@ -52,6 +52,7 @@ CDP_MODULES = \
 	segment_lookalike \
 	tag_rule \
 	points \
+	points_insert \
 	points_read \
 	points_verify \
 	tag_360 \

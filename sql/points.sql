@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION cdp.earn_points(customer_id bigint, amount bigint, id
 	expires_at timestamptz DEFAULT NULL, program text DEFAULT 'points', available_at timestamptz DEFAULT NULL,
 	occurred_at timestamptz DEFAULT NULL, details jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_earn_points';
-COMMENT ON FUNCTION cdp.earn_points(bigint, bigint, text, text, timestamptz, text, timestamptz, timestamptz, jsonb) IS 'Points for a customer; answers the entry_id. customer_id: any id of the customer. amount: whole points above 0. idempotency_key: 1 to 200 bytes, one key is one operation for ever: the same call again answers the same id. reference: what they are for, an order say; cdp.clawback_points() finds them by it. expires_at, available_at: NULL: by the rules of the program; infinity: never. occurred_at: when it happened, NULL: now. details: kept with the entry. Pays a debt of the account first. Errors: 22004 NULL customer, amount or key; 22023 amount, key, times; 22003 too many points; 23503 no such customer; 42704 no such program; LC302 the key was used for something else; LC304 a limit of the program; 55000 the period is closed; 40001 run the transaction again.';
+COMMENT ON FUNCTION cdp.earn_points(bigint, bigint, text, text, timestamptz, text, timestamptz, timestamptz, jsonb) IS 'Points for a customer; answers the entry_id. customer_id: any id of the customer. amount: whole points above 0. idempotency_key: 1 to 200 bytes, one key is one operation for ever: the same call again answers the same id. reference: what they are for, an order say; cdp.clawback_points() finds them by it. expires_at, available_at: NULL: by the rules of the program, counted from occurred_at, so what is posted late may have expired already; expires_at infinity: never. occurred_at: when it happened, NULL: now. details: kept with the entry. Pays a debt of the account first. Errors: 22004 NULL customer, amount or key; 22023 amount, key, times; 22003 too many points; 23503 no such customer; 42704 no such program; LC302 the key was used for something else; LC304 a limit of the program; 55000 the period is closed; 40001 run the transaction again.';
 
 CREATE OR REPLACE FUNCTION cdp.spend_points(customer_id bigint, amount bigint, idempotency_key text, reference text DEFAULT NULL,
 	program text DEFAULT 'points', details jsonb DEFAULT NULL) RETURNS bigint
@@ -39,7 +39,7 @@ COMMENT ON FUNCTION cdp.clawback_points(text, bigint, text, text, bigint) IS 'Ta
 CREATE OR REPLACE FUNCTION cdp.transfer_points(from_customer bigint, to_customer bigint, amount bigint, idempotency_key text,
 	reference text DEFAULT NULL, program text DEFAULT 'points') RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_transfer_points';
-COMMENT ON FUNCTION cdp.transfer_points(bigint, bigint, bigint, text, text, text) IS 'Gives points of one customer to another; they keep the days on which they expire. Answers the entry_id of the giver. Errors: 55000 the program is not transferable, 22023 both are one customer, LC301, and those of cdp.spend_points().';
+COMMENT ON FUNCTION cdp.transfer_points(bigint, bigint, bigint, text, text, text) IS 'Gives points of one customer to another; they keep the days on which they expire. Answers the entry_id of the giver. Errors: 55000 the program is not transferable, 22023 both are one customer, LC301, LC304 the balance of the receiver, and those of cdp.spend_points().';
 
 CREATE OR REPLACE FUNCTION cdp.adjust_points(customer_id bigint, amount bigint, idempotency_key text, reason text,
 	program text DEFAULT 'points') RETURNS bigint
@@ -57,6 +57,14 @@ COMMENT ON FUNCTION cdp._expire_points(int) IS 'internal: takes out of up to so 
 CREATE OR REPLACE FUNCTION cdp._release_holds(batch int) RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_release_holds';
 COMMENT ON FUNCTION cdp._release_holds(int) IS 'internal: releases up to so many holds that are past release_at; answers how many';
+
+CREATE OR REPLACE FUNCTION cdp.merge_points(winner bigint, loser bigint) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_merge_points';
+COMMENT ON FUNCTION cdp.merge_points(bigint, bigint) IS 'internal: the points of a customer who was merged go to the one he is part of now, lots, holds and debt of every program; identity calls it in the same transaction. Answers how many points went. Nothing to do: 0. Errors: 22004, 55000 they are not one customer, 40001.';
+
+CREATE OR REPLACE FUNCTION cdp.unmerge_points(winner bigint, loser bigint) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cdp_unmerge_points';
+COMMENT ON FUNCTION cdp.unmerge_points(bigint, bigint) IS 'internal: a customer has left another: what is left of his lots goes back to the lots it came from, and what was earned since under one of his ids goes with it; what was spent stays spent. identity calls it in the same transaction. Answers how many points went back. Errors: 22004, 55000 they are one customer, 40001.';
 
 CREATE OR REPLACE FUNCTION cdp._guard_points() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'cdp_guard_points';
@@ -201,6 +209,7 @@ PERFORM cdp._ensure_table('points_account', $t$ (
 	active_until timestamptz,
 	earned_day   date,
 	earned_today bigint NOT NULL DEFAULT 0,
+	moved_debt   bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (customer_id, program)
 ) WITH (fillfactor = 60) $t$);
 CREATE INDEX IF NOT EXISTS points_account_inactive ON cdp.points_account (active_until) WHERE active_until IS NOT NULL;
@@ -209,6 +218,7 @@ COMMENT ON COLUMN cdp.points_account.held IS 'sum of lot.held: what open holds r
 COMMENT ON COLUMN cdp.points_account.debt IS 'what the account owes; later earnings pay it';
 COMMENT ON COLUMN cdp.points_account.entries IS 'how many entries there are';
 COMMENT ON COLUMN cdp.points_account.moved_to IS 'merged: the points are with that customer';
+COMMENT ON COLUMN cdp.points_account.moved_debt IS 'the debt that went there; it comes back when the merge is undone';
 COMMENT ON COLUMN cdp.points_account.active_until IS 'expiry_mode inactivity: everything expires then; NULL in other modes';
 COMMENT ON COLUMN cdp.points_account.earned_day IS 'day of cdp.timezone that earned_today counts for';
 
@@ -357,7 +367,7 @@ COMMENT ON COLUMN cdp.points_key.reversed IS 'how many of them were refunded or 
 DECLARE
 	t text;
 BEGIN
-	FOREACH t IN ARRAY ARRAY['points_account', 'points_entry', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
+	FOREACH t IN ARRAY ARRAY['points_account', 'points_lot', 'points_lot_use', 'points_lot_move', 'points_hold', 'points_hold_lot', 'points_key'] LOOP
 		EXECUTE format('CREATE OR REPLACE TRIGGER %1$s_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON cdp.%1$s'
 			' FOR EACH STATEMENT EXECUTE FUNCTION cdp._guard_points()', t);
 		EXECUTE format('ALTER TABLE cdp.%1$s ENABLE ALWAYS TRIGGER %1$s_guard', t);

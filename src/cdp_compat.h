@@ -107,6 +107,13 @@ cdp_qualified_name(const char *name)
 #define CdpVacuumDelayPoint()	vacuum_delay_point()
 #endif
 
+/* 18 asks whether a deferrable primary key will do, too */
+#if PG_VERSION_NUM >= 180000
+#define CdpPrimaryKeyIndex(rel)		RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define CdpPrimaryKeyIndex(rel)		RelationGetPrimaryKeyIndex(rel)
+#endif
+
 /* 16 knows indexes that summarize and may be all that an update has to tell */
 static inline void
 cdp_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate)

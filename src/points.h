@@ -29,7 +29,8 @@
 typedef enum PointsVerb
 {
 	POINTS_EARN, POINTS_SPEND, POINTS_ADJUST, POINTS_TRANSFER, POINTS_REFUND, POINTS_CLAWBACK,
-	POINTS_HOLD, POINTS_CAPTURE, POINTS_RELEASE, POINTS_EXPIRE, POINTS_RELEASE_DUE
+	POINTS_HOLD, POINTS_CAPTURE, POINTS_RELEASE, POINTS_EXPIRE, POINTS_RELEASE_DUE,
+	POINTS_LOCK					/* nothing but the lock */
 } PointsVerb;
 
 typedef enum PointsExpiry
@@ -85,6 +86,7 @@ typedef struct PointsItem
 	TimestampTz release_at;
 	Jsonb	   *details;
 	int64		hold_id;
+	bool		written;		/* the entry was inserted as a row already: entry_id is given */
 
 	/* filled in by the engine */
 	const PointsProgram *program;

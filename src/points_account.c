@@ -55,6 +55,7 @@ take_in(PointsTables *t, PointsAccount *a)
 	if (isnull)
 		a->earned_day = PG_INT32_MIN;
 	a->earned_today = points_int8(t, PT_ACCOUNT, PA_EARNED_TODAY);
+	a->moved_debt = points_int8(t, PT_ACCOUNT, PA_MOVED_DEBT);
 }
 
 static bool
@@ -165,6 +166,7 @@ points_account_write(PointsPost *p, PointsAccount *a)
 	values[PA_EARNED_DAY] = DateADTGetDatum(a->earned_day);
 	nulls[PA_EARNED_DAY] = a->earned_day == PG_INT32_MIN;
 	values[PA_EARNED_TODAY] = Int64GetDatum(a->earned_today);
+	values[PA_MOVED_DEBT] = Int64GetDatum(a->moved_debt);
 	if (a->exists)
 		points_change(&p->tables, PT_ACCOUNT, &a->tid, values, nulls);
 	else
@@ -188,11 +190,32 @@ moment_or_null(TimestampTz at, bool *isnull)
 	return TimestampTzGetDatum(at);
 }
 
+/* what only the engine can know of a row that a statement has inserted */
+static void
+set_debt(PointsPost *p, const PointsEntry *e)
+{
+	PointsScan	scan;
+	ScanKeyData key;
+	ItemPointerData tid;
+	Datum		values[PE_COLUMNS];
+	bool		nulls[PE_COLUMNS];
+
+	points_key_int8(&key, 1, e->entry_id);
+	points_scan(&scan, &p->tables, PI_ENTRY, &key, 1);
+	if (!points_next(&scan))
+		elog(ERROR, "entry " INT64_FORMAT " is not there", e->entry_id);
+	tid = points_tid(&p->tables, PT_ENTRY);
+	points_copy(&p->tables, PT_ENTRY, values, nulls);
+	points_scan_end(&scan);
+	values[PE_DEBT] = Int64GetDatum(e->debt);
+	points_change(&p->tables, PT_ENTRY, &tid, values, nulls);
+}
+
 /* the entry, and what it does to the balance */
 void
 points_write_entry(PointsPost *p, PointsAccount *a, const PointsEntry *e)
 {
-	MemoryContext caller = MemoryContextSwitchTo(points_row_context(&p->tables, PT_ENTRY));
+	MemoryContext caller;
 	Datum		values[PE_COLUMNS];
 	bool		nulls[PE_COLUMNS] = {false};
 
@@ -206,6 +229,13 @@ points_write_entry(PointsPost *p, PointsAccount *a, const PointsEntry *e)
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("the account would hold too many points"),
 				 errhint("A balance lies between -" INT64_FORMAT " and " INT64_FORMAT ".", POINTS_MAX, POINTS_MAX)));
+	if (e->written)
+	{
+		if (e->debt != 0)
+			set_debt(p, e);
+		return;
+	}
+	caller = MemoryContextSwitchTo(points_row_context(&p->tables, PT_ENTRY));
 	values[PE_ENTRY] = Int64GetDatum(e->entry_id);
 	values[PE_POSTED_AT] = TimestampTzGetDatum(p->now);
 	values[PE_OCCURRED_AT] = TimestampTzGetDatum(e->occurred_at);

@@ -10,6 +10,12 @@
  */
 #include "points.h"
 
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
@@ -224,11 +230,23 @@ parse_item(PointsItem *item, JsonbContainer *object)
 		refuse(item->ord, ERRCODE_NULL_VALUE_NOT_ALLOWED, "reason must not be NULL", "Say why the account is corrected.");
 }
 
+/* who may not call cdp.adjust_points() may not adjust in a batch either */
+static void
+check_adjust(int ord)
+{
+	static const Oid types[5] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID};
+	Oid			fn = LookupFuncName(list_make2(makeString("cdp"), makeString("adjust_points")), 5, types, true);
+
+	if (!OidIsValid(fn) || !cdp_may_execute(fn, GetUserId()))
+		refuse(ord, ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for kind adjust", "It needs the right to call cdp.adjust_points().");
+}
+
 PointsItem *
 points_parse_batch(Jsonb *batch, int *n)
 {
 	JsonbContainer *root = &batch->root;
 	PointsItem *items;
+	bool		may_adjust = false;
 
 	if (!JB_ROOT_IS_ARRAY(batch) || JB_ROOT_IS_SCALAR(batch))
 		ereport(ERROR,
@@ -253,6 +271,11 @@ points_parse_batch(Jsonb *batch, int *n)
 		if (v->type != jbvBinary || !JsonContainerIsObject(v->val.binary.data))
 			refuse(item->ord, ERRCODE_INVALID_PARAMETER_VALUE, "not an object", "Each item is an object with a kind.");
 		parse_item(item, v->val.binary.data);
+		if (item->verb == POINTS_ADJUST && !may_adjust)
+		{
+			check_adjust(item->ord);
+			may_adjust = true;
+		}
 	}
 	return items;
 }

@@ -28,6 +28,7 @@ typedef struct PointsLot
 	bool		dirty;
 	bool		listed;			/* among those that are walked */
 	bool		stored_open;	/* the index of open lots will show it */
+	struct PointsLot *heir;		/* where a merge has moved its points */
 } PointsLot;
 
 typedef struct PointsAccountKey
@@ -53,6 +54,7 @@ typedef struct PointsAccount
 	TimestampTz active_until;	/* DT_NOEND: no end */
 	int32		earned_day;
 	int64		earned_today;
+	int64		moved_debt;		/* what a merge took over with moved_to */
 
 	/* lots in the order in which they are spent: those read so far, and others that came up */
 	PointsLot **stored;
@@ -81,6 +83,7 @@ typedef struct PointsPost
 	HTAB	   *keys;			/* of this batch */
 	TimestampTz now;
 	uint64		xid;
+	MemoryContext caller;
 } PointsPost;
 
 /* an entry of the journal; numbers as in PointsItem */
@@ -98,7 +101,15 @@ typedef struct PointsEntry
 	int64		reverses;
 	int64		profile_id;
 	Jsonb	   *details;
+	bool		written;		/* the row is there, inserted by a statement */
 } PointsEntry;
+
+/* points_post.c */
+extern void points_begin(PointsPost *p, bool batch);
+extern void points_end(PointsPost *p);
+extern void points_list_accounts(PointsPost *p);
+extern bool points_lock_accounts(PointsPost *p);
+extern const PointsProgram *points_keep_program(PointsPost *p, PointsProgram *copy, const char *name);
 
 /* points_account.c */
 extern PointsAccount *points_account(PointsPost *p, int64 customer_id, const PointsProgram *program);
@@ -113,9 +124,11 @@ extern void points_touch(PointsPost *p, PointsAccount *a);
 /* points_lot.c */
 extern PointsLot *points_lot_make(PointsPost *p, PointsAccount *a, const PointsLot *like);
 extern PointsLot *points_lot_get(PointsPost *p, int64 lot_id);
+extern PointsLot **points_open_lots(PointsPost *p, PointsAccount *a, int *n);
 extern void points_lot_list(PointsPost *p, PointsAccount *a, PointsLot *lot);
 extern int64 points_available(PointsPost *p, PointsAccount *a);
 
+/* how far a walk has come: {0, 0} is the beginning */
 typedef struct PointsWalk
 {
 	int			stored;
@@ -137,6 +150,7 @@ extern void points_run_clawback(PointsPost *p, PointsItem *item);
 
 /* points_hold.c */
 extern void points_find_hold(PointsPost *p, PointsItem *item);
+extern int64 points_move_holds(PointsPost *p, PointsAccount *from, PointsAccount *to, bool (*goes) (int64 profile_id, void *arg), void *arg);
 extern void points_run_hold(PointsPost *p, PointsItem *item);
 extern void points_run_capture(PointsPost *p, PointsItem *item);
 extern void points_run_release(PointsPost *p, PointsItem *item);

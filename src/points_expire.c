@@ -74,6 +74,7 @@ Datum
 cdp_expire_points(PG_FUNCTION_ARGS)
 {
 	int			batch = PG_GETARG_INT32(0);
+	int			room = 2 * batch;
 	PointsTables t;
 	PointsScan	scan;
 	ScanKeyData key;
@@ -87,7 +88,7 @@ cdp_expire_points(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch must be from 1 to %d", POINTS_MAX_BATCH),
 				 errhint("Leave it out for 1000.")));
-	begin_accounts(&list, batch);
+	begin_accounts(&list, room);
 	points_tables_open(&t);
 	points_refresh(&t);
 	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(t.now));
@@ -101,6 +102,15 @@ cdp_expire_points(PG_FUNCTION_ARGS)
 			continue;
 		n++;
 		add_account(&list, POINTS_EXPIRE, points_int8(&t, PT_LOT, PL_CUSTOMER), points_value(&t, PT_LOT, PL_PROGRAM, &isnull));
+	}
+	points_scan_end(&scan);
+	/* holds that are over: what they reserved may have expired */
+	points_scan(&scan, &t, PI_HOLD_DUE, &key, 1);
+	for (int holds = 0; holds < batch && list.n < room && points_next(&scan); holds++)
+	{
+		bool		isnull;
+
+		add_account(&list, POINTS_EXPIRE, points_int8(&t, PT_HOLD, PH_CUSTOMER), points_value(&t, PT_HOLD, PH_PROGRAM, &isnull));
 	}
 	points_scan_end(&scan);
 	/* programs that expire by inactivity */

@@ -312,3 +312,72 @@ points_release_due(PointsPost *p, PointsAccount *a)
 	}
 	return n;
 }
+
+/* lots of a hold: where they went; with move, that is written down */
+static bool
+move_hold_lots(PointsPost *p, int64 hold_id, bool move)
+{
+	PointsScan	scan;
+	ScanKeyData key;
+	bool		all = true;
+
+	points_key_int8(&key, 1, hold_id);
+	points_scan(&scan, &p->tables, PI_HOLD_LOT, &key, 1);
+	while (points_next(&scan))
+	{
+		PointsLot  *lot = points_lot_get(p, points_int8(&p->tables, PT_HOLD_LOT, PHL_LOT));
+		int64		held = points_int8(&p->tables, PT_HOLD_LOT, PHL_AMOUNT);
+		ItemPointerData tid = points_tid(&p->tables, PT_HOLD_LOT);
+		Datum		values[PHL_COLUMNS];
+		bool		nulls[PHL_COLUMNS];
+
+		if (lot->heir == NULL)
+			all = false;
+		if (!move || lot->heir == NULL)
+			continue;
+		points_copy(&p->tables, PT_HOLD_LOT, values, nulls);
+		values[PHL_LOT] = Int64GetDatum(lot->heir->lot_id);
+		points_change(&p->tables, PT_HOLD_LOT, &tid, values, nulls);
+		lot->held -= held;
+		lot->heir->held += held;
+		lot->dirty = lot->heir->dirty = true;
+	}
+	points_scan_end(&scan);
+	return all;
+}
+
+/*
+ * Open holds of an account move to another when all their lots have an heir
+ * there, and goes says so; answers how many points they reserve.
+ */
+int64
+points_move_holds(PointsPost *p, PointsAccount *from, PointsAccount *to, bool (*goes) (int64 profile_id, void *arg), void *arg)
+{
+	PointsScan	scan;
+	ScanKeyData keys[2];
+	int64		moved = 0;
+
+	if (from->held == 0)
+		return 0;
+	points_key_int8(&keys[0], 1, from->key.customer_id);
+	points_key_text(&keys[1], 2, from->program->name_datum);
+	points_scan(&scan, &p->tables, PI_HOLD_OPEN, keys, 2);
+	while (points_next(&scan))
+	{
+		Hold		hold;
+
+		hold.tid = points_tid(&p->tables, PT_HOLD);
+		points_copy(&p->tables, PT_HOLD, hold.values, hold.nulls);
+		if (!goes(number(&hold, PH_PROFILE), arg) || !move_hold_lots(p, number(&hold, PH_HOLD), false))
+			continue;
+		(void) move_hold_lots(p, number(&hold, PH_HOLD), true);
+		hold.values[PH_CUSTOMER] = Int64GetDatum(to->key.customer_id);
+		points_change(&p->tables, PT_HOLD, &hold.tid, hold.values, hold.nulls);
+		moved += number(&hold, PH_AMOUNT);
+	}
+	points_scan_end(&scan);
+	from->held -= moved;
+	to->held += moved;
+	from->dirty = to->dirty = true;
+	return moved;
+}

@@ -48,6 +48,16 @@ refuse_reuse(const PointsItem *item)
 			 errhint("A key stands for one verb, customer, program, amount and reference; take a new one for another operation.")));
 }
 
+/* a row that is inserted has nobody who could be told the answer of the first time */
+pg_noreturn static void
+refuse_duplicate(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("an idempotency_key of these rows is known already"),
+			 errhint("Leave those rows out: WHERE NOT EXISTS (SELECT FROM cdp.points_key k WHERE k.idempotency_key = …). cdp.post_points() answers known keys instead.")));
+}
+
 static bool
 same_text(const text *a, const text *b)
 {
@@ -103,7 +113,7 @@ points_key_known(PointsPost *p, PointsItem *item)
 	BatchKey   *mine = NULL;
 	bool		found;
 
-	if (item->ord > 0)
+	if (item->ord > 0 || item->written)
 	{
 		char		bytes[POINTS_MAX_KEY + 4];
 
@@ -111,6 +121,8 @@ points_key_known(PointsPost *p, PointsItem *item)
 		mine = hash_search(p->keys, bytes, HASH_ENTER, &found);
 		if (found)
 		{
+			if (item->written)
+				refuse_duplicate();
 			if (!is_same_item(mine->item, item))
 				refuse_reuse(item);
 			item->entry_id = mine->item->entry_id;
@@ -124,6 +136,8 @@ points_key_known(PointsPost *p, PointsItem *item)
 	found = points_next(&scan);
 	if (found)
 	{
+		if (item->written)
+			refuse_duplicate();
 		if (!is_same(p, item))
 			refuse_reuse(item);
 		item->entry_id = points_int8(&p->tables, PT_KEY, PK_RESULT);

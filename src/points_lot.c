@@ -196,6 +196,31 @@ points_lot_list(PointsPost *p, PointsAccount *a, PointsLot *lot)
 	a->fresh[lo] = lot;
 }
 
+/* every open lot of the account, expired and pending ones too */
+PointsLot **
+points_open_lots(PointsPost *p, PointsAccount *a, int *n)
+{
+	PointsLot **lots = NULL;
+	PointsScan	scan;
+	ScanKeyData keys[2];
+	int			room = 0;
+
+	*n = 0;
+	points_key_int8(&keys[0], 1, a->key.customer_id);
+	points_key_text(&keys[1], 2, a->program->name_datum);
+	points_scan(&scan, &p->tables, PI_LOT_OPEN, keys, 2);
+	while (points_next(&scan))
+	{
+		PointsLot  *lot = take_in(p);
+
+		lot->account = a;
+		if (lot->remaining > 0)
+			append(p, &lots, n, &room, lot);
+	}
+	points_scan_end(&scan);
+	return lots;
+}
+
 /* ------------------------------------------------------------------ walking */
 
 /* the next lot in the order of spending, empty ones too; NULL: the end.  Begin with {0, 0}. */
@@ -318,6 +343,7 @@ points_lot_make(PointsPost *p, PointsAccount *a, const PointsLot *like)
 	made.held = 0;
 	made.is_new = made.dirty = true;
 	made.listed = made.stored_open = false;
+	made.heir = NULL;
 	ItemPointerSetInvalid(&made.tid);
 	*lot = made;
 	points_lot_list(p, a, lot);

@@ -68,7 +68,7 @@ check_moment(const PointsItem *item, TimestampTz at, bool may_be_infinity, const
 static void
 check_item(const PointsItem *item)
 {
-	if (item->verb == POINTS_EXPIRE || item->verb == POINTS_RELEASE_DUE || item->verb == POINTS_RELEASE)
+	if (item->verb == POINTS_RELEASE || item->verb >= POINTS_EXPIRE)
 		return;
 	if (!item->has_profile && item->verb <= POINTS_TRANSFER)
 		refuse(item, ERRCODE_NULL_VALUE_NOT_ALLOWED, "customer_id must not be NULL", "cdp.resolve() answers NULL when nobody has the identifier.");
@@ -122,7 +122,13 @@ program_of(PointsPost *p, PointsItem *items, int i)
 				 errhint("Each row of cdp.points_program is one; INSERT INTO cdp.points_program (program) VALUES (…) makes another.")));
 	copy = palloc(sizeof(PointsProgram));
 	*copy = *known;
-	copy->name = pstrdup(known->name);
+	return points_keep_program(p, copy, known->name);
+}
+
+const PointsProgram *
+points_keep_program(PointsPost *p, PointsProgram *copy, const char *name)
+{
+	copy->name = pstrdup(name);
 	copy->name_datum = CStringGetTextDatum(copy->name);
 	if ((p->nprograms & (p->nprograms - 1)) == 0)
 		p->programs = p->nprograms == 0 ? palloc(sizeof(PointsProgram *)) : repalloc(p->programs, sizeof(PointsProgram *) * 2 * p->nprograms);
@@ -229,16 +235,24 @@ compare_accounts(const void *x, const void *y)
 }
 
 static void
-list_accounts(PointsPost *p, PointsItem *items, int n)
+name_accounts(PointsPost *p, PointsItem *items, int n)
 {
-	HASH_SEQ_STATUS all;
-	PointsAccount *a;
-
 	for (int i = 0; i < n; i++)
 	{
 		items[i].account = points_account(p, items[i].customer_id, items[i].program);
 		items[i].receiver = items[i].verb == POINTS_TRANSFER ? points_account(p, items[i].receiver_id, items[i].program) : NULL;
 	}
+}
+
+/* all that came up, in the order in which they are locked */
+void
+points_list_accounts(PointsPost *p)
+{
+	HASH_SEQ_STATUS all;
+	PointsAccount *a;
+
+	if (p->naccounts == hash_get_num_entries(p->accounts))
+		return;
 	p->sorted = palloc_extended(sizeof(PointsAccount *) * hash_get_num_entries(p->accounts), MCXT_ALLOC_HUGE);
 	p->naccounts = 0;
 	hash_seq_init(&all, p->accounts);
@@ -309,9 +323,9 @@ make_missing(PointsPost *p, const PointsItem *items, int n)
 	return true;
 }
 
-/* false: who is who has changed */
-static bool
-lock_accounts(PointsPost *p)
+/* ascending; false: one is not there (any more) */
+bool
+points_lock_accounts(PointsPost *p)
 {
 	for (int i = 0; i < p->naccounts; i++)
 	{
@@ -406,7 +420,16 @@ entry_of(PointsPost *p, const PointsItem *item, const char *kind)
 	e.expires_at = e.available_at = DT_NOBEGIN;
 	e.profile_id = item->profile_id;
 	e.details = item->details;
+	e.written = item->written;
 	return e;
+}
+
+/* the id of the entry, unless a row has it already */
+static void
+name_entry(PointsItem *item)
+{
+	if (!item->written)
+		item->entry_id = points_next_id("points_entry_entry_id_seq");
 }
 
 static void
@@ -422,27 +445,25 @@ check_balance(const PointsAccount *a, const PointsItem *item, int64 amount)
 				 errhint("cdp.points_program.max_balance is the limit.")));
 }
 
+/* counted also where there is no limit: there may be one tomorrow, or in an hour */
 static void
-check_day(PointsPost *p, PointsAccount *a, const PointsItem *item)
+count_day(PointsPost *p, PointsAccount *a, const PointsItem *item)
 {
 	int64		limit = a->program->max_earn_per_day;
-	int32		today;
+	int32		today = points_day(p->now);
 
-	if (limit < 0)
-		return;
-	today = points_day(p->now);
 	if (a->earned_day != today)
 	{
 		a->earned_day = today;
 		a->earned_today = 0;
 	}
-	if (a->earned_today + item->amount > limit)
+	if (limit >= 0 && a->earned_today + item->amount > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_CDP_LIMIT_REACHED),
 				 errmsg("%sno more points can be earned today", points_of_item(item)),
 				 errdetail("max_earn_per_day is " INT64_FORMAT ", " INT64_FORMAT " are left.", limit, Max(limit - a->earned_today, 0)),
 				 errhint("cdp.points_program.max_earn_per_day is the limit of a day of cdp.timezone.")));
-	a->earned_today += item->amount;
+	a->earned_today = Min(a->earned_today + item->amount, POINTS_MAX);
 }
 
 /* earn, and adjust above 0 */
@@ -467,9 +488,9 @@ run_earn(PointsPost *p, PointsItem *item, const char *kind)
 	if (item->verb == POINTS_EARN)
 	{
 		check_balance(a, item, item->amount);
-		check_day(p, a, item);
+		count_day(p, a, item);
 	}
-	item->entry_id = points_next_id("points_entry_entry_id_seq");
+	name_entry(item);
 	like.profile_id = item->profile_id;
 	like.entry_id = like.earned_entry = item->entry_id;
 	like.amount = item->amount;
@@ -499,7 +520,8 @@ run_spend(PointsPost *p, PointsItem *item, const char *kind, int64 amount)
 
 	points_require(p, a, item, amount, 0);
 	item->posted = amount;
-	item->entry_id = taking.entry_id = points_next_id("points_entry_entry_id_seq");
+	name_entry(item);
+	taking.entry_id = item->entry_id;
 	if (points_take(p, a, amount, false, take_for_good, &taking) != amount)
 		elog(ERROR, "points that were counted are not there");
 	e = entry_of(p, item, kind);
@@ -542,6 +564,9 @@ run_transfer(PointsPost *p, PointsItem *item)
 	points_write_entry(p, item->receiver, &e);
 	points_key_write(p, item, 0);
 	points_touch(p, item->account);
+	/* who never was active must not keep them for ever */
+	if (TIMESTAMP_IS_NOEND(item->receiver->active_until))
+		points_touch(p, item->receiver);
 }
 
 static void
@@ -594,24 +619,13 @@ run_item(PointsPost *p, PointsItem *item)
 			item->posted = expired + points_expire_lots(p, a, false);
 			break;
 		case POINTS_RELEASE_DUE:
+		case POINTS_LOCK:
 			break;
 	}
 	item->balance = a->balance;
 }
 
-/* -------------------------------------------------------------------- write */
-
-static void
-write_all(PointsPost *p)
-{
-	for (int i = 0; i < p->naccounts; i++)
-	{
-		if (p->sorted[i]->dirty)
-			points_account_write(p, p->sorted[i]);
-	}
-	points_lots_write(p);
-	points_flush(&p->tables);
-}
+/* ---------------------------------------------------------------- the whole */
 
 static HTAB *
 make_hash(PointsPost *p, const char *name, Size key, Size entry, long n)
@@ -625,41 +639,62 @@ make_hash(PointsPost *p, const char *name, Size key, Size entry, long n)
 }
 
 void
+points_begin(PointsPost *p, bool batch)
+{
+	memset(p, 0, sizeof(PointsPost));
+	p->caller = CurrentMemoryContext;
+	points_tables_open(&p->tables);
+	p->context = p->tables.context;
+	p->now = p->tables.now;
+	MemoryContextSwitchTo(p->context);
+	p->lots = make_hash(p, "customer_cdp lots", sizeof(int64), sizeof(PointsLot), batch ? 1024 : 16);
+	p->accounts = make_hash(p, "customer_cdp accounts", sizeof(PointsAccountKey), sizeof(PointsAccount), batch ? 1024 : 4);
+	p->keys = make_hash(p, "customer_cdp keys", POINTS_MAX_KEY + 4, POINTS_MAX_KEY + 4 + sizeof(void *), batch ? 1024 : 4);
+	points_refresh(&p->tables);
+	/* may have to read a table, so before any lock */
+	p->xid = (uint64) cdp_log_offset();
+	p->xid += U64FromFullTransactionId(GetTopFullTransactionId());
+}
+
+void
+points_end(PointsPost *p)
+{
+	points_list_accounts(p);
+	for (int i = 0; i < p->naccounts; i++)
+	{
+		if (p->sorted[i]->dirty)
+			points_account_write(p, p->sorted[i]);
+	}
+	points_lots_write(p);
+	points_flush(&p->tables);
+	MemoryContextSwitchTo(p->caller);
+	points_tables_close(&p->tables);
+}
+
+void
 cdp_points_post(PointsItem *items, int n)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PointsPost	p = {0};
-	bool		batch = n > 1;
+	PointsPost	p;
 
 	if (n == 0)
 		return;
 	for (int i = 0; i < n; i++)
 		check_item(&items[i]);
-	points_tables_open(&p.tables);
-	p.context = p.tables.context;
-	p.now = p.tables.now;
-	MemoryContextSwitchTo(p.context);
-	p.lots = make_hash(&p, "customer_cdp lots", sizeof(int64), sizeof(PointsLot), batch ? 1024 : 16);
-	p.accounts = make_hash(&p, "customer_cdp accounts", sizeof(PointsAccountKey), sizeof(PointsAccount), batch ? 1024 : 4);
-	p.keys = make_hash(&p, "customer_cdp keys", POINTS_MAX_KEY + 4, POINTS_MAX_KEY + 4 + sizeof(void *), batch ? 1024 : 4);
-	points_refresh(&p.tables);
+	points_begin(&p, n > 1);
 	for (int i = 0; i < n; i++)
 	{
 		if (items[i].verb == POINTS_CAPTURE || items[i].verb == POINTS_RELEASE)
 			points_find_hold(&p, &items[i]);
 		items[i].program = program_of(&p, items, i);
 	}
-	/* may have to read a table, so before any lock */
-	p.xid = (uint64) cdp_log_offset();
-	p.xid += U64FromFullTransactionId(GetTopFullTransactionId());
-
 	for (int round = 0;; points_refresh(&p.tables))
 	{
 		cdp_count_round(&round);
 		resolve(&p, items, n);
-		list_accounts(&p, items, n);
+		name_accounts(&p, items, n);
+		points_list_accounts(&p);
 		/* profiles are locked before accounts, but nobody waits for who has no lock yet */
-		if (!(p.naccounts == 1 && lock_accounts(&p)) && (!make_missing(&p, items, n) || !lock_accounts(&p)))
+		if (!(p.naccounts == 1 && points_lock_accounts(&p)) && (!make_missing(&p, items, n) || !points_lock_accounts(&p)))
 			continue;
 		points_refresh(&p.tables);
 		if (is_settled(&p, items, n))
@@ -670,7 +705,5 @@ cdp_points_post(PointsItem *items, int n)
 		CHECK_FOR_INTERRUPTS();
 		run_item(&p, &items[i]);
 	}
-	write_all(&p);
-	MemoryContextSwitchTo(caller);
-	points_tables_close(&p.tables);
+	points_end(&p);
 }

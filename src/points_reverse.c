@@ -107,7 +107,8 @@ points_find_reference(PointsPost *p, PointsItem *item, const PointsItem *items, 
 		{
 			int64		customer_id;
 
-			if (!undoes(p, item))
+			/* a hold that took nothing is nothing to undo */
+			if (!undoes(p, item) || points_int8(&p->tables, PT_KEY, PK_POSTED) == 0)
 				continue;
 			customer_id = points_canonical(p, points_int8(&p->tables, PT_KEY, PK_CUSTOMER));
 			if (found != 0 && found != customer_id)
@@ -343,6 +344,9 @@ points_run_refund(PointsPost *p, PointsItem *item)
 	}
 	points_write_entry(p, item->account, &e);
 	points_key_write(p, item, 0);
+	/* the account had expired: what comes back goes with the next run */
+	if (item->program->expiry == EXPIRY_INACTIVITY && TIMESTAMP_IS_NOEND(item->account->active_until))
+		item->account->active_until = p->now;
 }
 
 /* ---------------------------------------------------------------- claw-back */
@@ -362,7 +366,11 @@ claw(PointsPost *p, PointsLot *lot, int64 amount, void *arg)
 	points_write_use(p, clawing->entry_id, &clawing->ord, lot->lot_id, amount);
 }
 
-/* what is left of a lot and of those that its points were moved to, of this customer; answers what was taken */
+/*
+ * What is left of a lot and of those that its points were moved to, of this
+ * customer and not expired, whether or not the job has been there; answers
+ * what was taken.
+ */
 static int64
 claw_lot(PointsPost *p, PointsItem *item, int64 lot_id, int64 amount, Clawing *clawing)
 {
@@ -374,7 +382,7 @@ claw_lot(PointsPost *p, PointsItem *item, int64 lot_id, int64 amount, Clawing *c
 	int64		taken = 0;
 
 	check_stack_depth();
-	if (lot->customer_id == item->account->key.customer_id && lot->remaining > lot->held)
+	if (lot->customer_id == item->account->key.customer_id && lot->remaining > lot->held && lot->expires_at > p->now)
 	{
 		taken = Min(amount, lot->remaining - lot->held);
 		lot->account = item->account;

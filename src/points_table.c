@@ -49,7 +49,7 @@ typedef struct Description
 
 static const Description descriptions[PT_TABLES] = {
 	[PT_ACCOUNT] = {"points_account", PA_COLUMNS, {"customer_id", "program", "balance", "held", "debt", "entries", "moved_to",
-			"active_until", "earned_day", "earned_today"}},
+			"active_until", "earned_day", "earned_today", "moved_debt"}},
 	[PT_ENTRY] = {"points_entry", PE_COLUMNS, {"entry_id", "posted_at", "occurred_at", "profile_id", "customer_id", "program",
 			"kind", "amount", "debt", "reference", "idempotency_key", "expires_at", "available_at", "reverses", "details", "xid"}},
 	[PT_LOT] = {"points_lot", PL_COLUMNS, {"lot_id", "customer_id", "program", "profile_id", "entry_id", "earned_entry",
@@ -85,6 +85,7 @@ static const struct
 	[PI_KEY_REFERENCE] = {"points_key_reference", PT_KEY},
 	[PI_PROFILE] = {"profile_pkey", PT_PROFILE},
 	[PI_ALIAS] = {"profile_alias_pkey", PT_ALIAS},
+	[PI_ENTRY] = {"points_entry_pkey", PT_ENTRY},
 };
 
 pg_noreturn static void
@@ -234,7 +235,7 @@ void
 points_scan(PointsScan *scan, PointsTables *t, PointsIndexId index, ScanKey keys, int nkeys)
 {
 	PointsTable *table = open_table(t, indexes[index].table);
-	Oid			wanted = cdp_relation(indexes[index].name);
+	Oid			wanted = index == PI_ENTRY ? CdpPrimaryKeyIndex(table->result->ri_RelationDesc) : cdp_relation(indexes[index].name);
 	Relation	rel = NULL;
 
 	for (int i = 0; i < table->result->ri_NumIndices; i++)
@@ -247,7 +248,7 @@ points_scan(PointsScan *scan, PointsTables *t, PointsIndexId index, ScanKey keys
 	Assert(t->snapshot != NULL);
 	scan->tables = t;
 	scan->id = indexes[index].table;
-	scan->scan = cdp_index_beginscan(table->rel, rel, t->snapshot, nkeys);
+	scan->scan = cdp_index_beginscan(table->result->ri_RelationDesc, rel, t->snapshot, nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 

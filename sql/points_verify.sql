@@ -21,6 +21,15 @@ CREATE OR REPLACE AGGREGATE cdp._fingerprint(amount bigint, id bigint, seed bigi
 	SFUNC = cdp._fingerprint_add, STYPE = bigint, INITCOND = '0', COMBINEFUNC = cdp._fingerprint_combine, PARALLEL = SAFE);
 COMMENT ON AGGREGATE cdp._fingerprint(bigint, bigint, bigint) IS 'internal: a number that is equal for two sets of rows when the sums of amount are equal for each id, and otherwise, but for one chance in 2^61, is not; seed: drawn anew each time';
 
+CREATE OR REPLACE FUNCTION cdp._points_ruled() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	NEW.ruled_at := cdp.now();
+	RETURN NEW;
+END $$;
+COMMENT ON FUNCTION cdp._points_ruled() IS 'internal: trigger on cdp.points_program, notes when its rules of debt and of expiry changed';
+
 CREATE OR REPLACE PROCEDURE cdp.check_points() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -55,6 +64,11 @@ COMMENT ON FUNCTION cdp._health_points_verify() IS 'internal: row of points in c
 ('function', '_health_points_verify', 'EXECUTE', '{reader,application}'),
 
 -- @data
+-- what happened under other rules was sound then
+ALTER TABLE cdp.points_program ADD COLUMN IF NOT EXISTS ruled_at timestamptz NOT NULL DEFAULT '-infinity';
+COMMENT ON COLUMN cdp.points_program.ruled_at IS 'since when negative, debt_limit and expiry_mode are what they are; kept by a trigger, for cdp.verify_points()';
+CREATE OR REPLACE TRIGGER points_program_ruled BEFORE UPDATE ON cdp.points_program FOR EACH ROW
+	WHEN ((NEW.negative, NEW.debt_limit, NEW.expiry_mode) IS DISTINCT FROM (OLD.negative, OLD.debt_limit, OLD.expiry_mode)) EXECUTE FUNCTION cdp._points_ruled();
 INSERT INTO cdp.job (job, command, schedule, description) VALUES
 	('check_points', 'CALL cdp.check_points()', '17 4 * * *', 'verifies the points ledger, for cdp.health()')
 	ON CONFLICT (job) DO NOTHING;
@@ -325,7 +339,7 @@ CREATE OR REPLACE FUNCTION cdp._verify_points_rows(which text, suspects text[], 
 AS $$
 #variable_conflict use_column
 BEGIN
-	-- nobody owes more than his program allows; of those who were merged, what each of them could
+	-- nobody has come to owe more than his program allows; of those who were merged, what each of them could
 	RETURN QUERY
 	SELECT 'debt', a.program, a.customer_id, CASE
 		WHEN p.program IS NULL THEN 'the program of the account is not there'
@@ -333,9 +347,11 @@ BEGIN
 		WHEN p.negative <> 'debt' THEN format('%s are owed, negative is %s', a.debt, p.negative)
 		ELSE format('%s are owed, debt_limit is %s', a.debt, p.debt_limit) END
 	FROM cdp.points_account a LEFT JOIN cdp.points_program p USING (program)
-	WHERE (which IS NULL OR a.program = which) AND (p.program IS NULL OR a.debt < 0 OR a.debt > 0 AND (p.negative <> 'debt'
-		OR a.debt > p.debt_limit + coalesce((SELECT sum(e.debt) FROM cdp.points_entry e
-			WHERE e.customer_id = a.customer_id AND e.program = a.program AND e.kind = 'merge_in'), 0)));
+	WHERE (which IS NULL OR a.program = which) AND (p.program IS NULL OR a.debt < 0 OR a.debt > 0
+		AND (p.negative <> 'debt' OR a.debt > p.debt_limit + coalesce((SELECT sum(e.debt) FROM cdp.points_entry e
+			WHERE e.customer_id = a.customer_id AND e.program = a.program AND e.kind = 'merge_in'), 0))
+		AND EXISTS (SELECT FROM cdp.points_entry e WHERE e.customer_id = a.customer_id AND e.program = a.program AND e.debt > 0
+			AND e.kind <> 'merge_in' AND e.posted_at > p.ruled_at));
 
 	-- a hold is what its lots say, and resolved as it says
 	RETURN QUERY
@@ -374,7 +390,7 @@ BEGIN
 			e.posted_at AT TIME ZONE 'UTC', l.expires_at AT TIME ZONE 'UTC')
 		FROM cdp.points_entry e JOIN cdp.points_lot_use u USING (entry_id) JOIN cdp.points_lot l USING (lot_id)
 		WHERE e.kind = 'expire' AND e.posted_at < least(l.expires_at, e.expires_at) AND (which IS NULL OR e.program = which)
-		  AND NOT EXISTS (SELECT FROM cdp.points_program p WHERE p.program = e.program AND p.expiry_mode = 'inactivity');
+		  AND EXISTS (SELECT FROM cdp.points_program p WHERE p.program = e.program AND p.expiry_mode <> 'inactivity' AND e.posted_at > p.ruled_at);
 	END IF;
 
 	-- lots change hands with what they are; after a merge nothing is left behind

@@ -11,7 +11,9 @@ SET cdp.now = '2026-01-01 00:00:00+00';
 SELECT count(cdp.identify(jsonb_build_object('member_id', 'm' || i))) FROM generate_series(1, 9) i;
 SELECT * FROM cdp.verify_points();
 SELECT * FROM cdp.health() WHERE check_name = 'points';
+SET cdp.now = '2025-12-31 00:00:00+00';
 UPDATE cdp.points_program SET transferable = true, debt_limit = 100 WHERE program = 'points';
+SET cdp.now = '2026-01-01 00:00:00+00';
 INSERT INTO cdp.points_program (program, expiry_mode, validity) VALUES ('idle', 'inactivity', '40 days');
 
 -- everything that can happen
@@ -26,6 +28,14 @@ SET cdp.now = '2026-01-03 00:00:00+00';
 SELECT cdp.refund_points('order 11', 40, 'r1') AS refund, cdp.clawback_points('order 6', 30, 'c1') AS clawback, cdp.capture_hold(:hold2, 15) AS capture \gset
 SELECT cdp.release_hold(:hold3), cdp.adjust_points(3, 5, 'a1', 'goodwill') > 0 AS given, cdp.adjust_points(3, -2, 'a2', 'too much') > 0 AS taken;
 SELECT customer_id, balance, held, debt FROM cdp.points_account ORDER BY program, customer_id;
+-- a stricter rule makes no debt unsound that is there already
+BEGIN;
+UPDATE cdp.points_program SET debt_limit = 10 WHERE program = 'points';
+SELECT * FROM cdp.verify_points();
+UPDATE cdp.points_program SET negative = 'refuse', label = 'strict' WHERE program = 'points';
+SELECT negative, ruled_at FROM cdp.points_program WHERE program = 'points';
+SELECT * FROM cdp.verify_points();
+ROLLBACK;
 SET cdp.now = '2026-02-20 00:00:00+00';
 CALL cdp.expire_points();
 SELECT cdp.earn_points(5, 50, 'e7') AS pays_the_debt \gset
@@ -123,6 +133,8 @@ SELECT * FROM naive.plant('in another month', format('UPDATE cdp.points_entry SE
 SELECT * FROM naive.plant('used after it expired', 'UPDATE cdp.points_lot SET expires_at = ''2026-01-02Z'' WHERE lot_id = 1');
 SELECT * FROM naive.plant('a hold was captured in time', 'UPDATE cdp.points_lot SET expires_at = ''2026-01-03Z'' WHERE lot_id IN (3, 7, 10)');
 SELECT * FROM naive.plant('used before it was available', 'UPDATE cdp.points_lot SET available_at = ''2026-01-02 00:00:01Z'' WHERE lot_id = 1');
+UPDATE cdp.points_program SET expiry_mode = 'rolling' WHERE program = 'idle';
+SELECT * FROM cdp.verify_points();
 SELECT * FROM naive.plant('expired too early', 'UPDATE cdp.points_lot SET expires_at = ''2026-03-02Z'' WHERE lot_id = 2');
 -- undone
 SELECT * FROM naive.plant('refunded twice', 'UPDATE cdp.points_key SET reversed = 80 WHERE idempotency_key = ''s1''');

@@ -52,6 +52,10 @@ CDP_MODULES = \
 	segment_sets \
 	segment_lookalike \
 	tag_rule \
+	points \
+	points_insert \
+	points_read \
+	points_verify \
 	tag_360 \
 	value_360 \
 	identity_360 \

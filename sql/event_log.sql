@@ -102,6 +102,7 @@ DECLARE
 	month   timestamptz;
 	upto    timestamptz;
 	columns text;
+	guard   record;
 	stray   boolean := false;
 	made    int := 0;
 BEGIN
@@ -138,6 +139,14 @@ BEGIN
 		IF to_regclass(format('cdp.%I', part)) IS NULL THEN
 			EXECUTE format('CREATE TABLE cdp.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED'
 				' INCLUDING STORAGE INCLUDING COMPRESSION)', part, log);
+			-- what guards the default partition guards each
+			FOR guard IN SELECT t.tgname, pg_get_triggerdef(t.oid) AS definition FROM pg_trigger t
+				WHERE t.tgrelid = strays AND NOT t.tgisinternal AND t.tgenabled = 'A' AND t.tgparentid = 0
+			LOOP
+				EXECUTE replace(guard.definition, format(' ON %s ', strays), format(' ON cdp.%I ', part));
+				EXECUTE format('ALTER TABLE cdp.%I DISABLE TRIGGER %I', part, guard.tgname);
+				EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', strays, guard.tgname);
+			END LOOP;
 			IF strays IS NOT NULL THEN
 				EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', strays);
 				SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns FROM pg_attribute a
@@ -146,6 +155,12 @@ BEGIN
 					' INSERT INTO cdp.%4$I (%3$s) SELECT %3$s FROM moved', strays, time_column, columns, part)
 					USING month, upto;
 			END IF;
+			FOR guard IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = strays AND NOT t.tgisinternal AND t.tgenabled = 'D' AND t.tgparentid = 0
+				AND EXISTS (SELECT FROM pg_trigger p WHERE p.tgrelid = format('cdp.%I', part)::regclass AND p.tgname = t.tgname)
+			LOOP
+				EXECUTE format('ALTER TABLE cdp.%I ENABLE ALWAYS TRIGGER %I', part, guard.tgname);
+				EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', strays, guard.tgname);
+			END LOOP;
 			EXECUTE format('ALTER TABLE %s ATTACH PARTITION cdp.%I FOR VALUES FROM (%L) TO (%L)', log, part,
 				to_char(month AT TIME ZONE 'UTC', 'YYYY-MM-DD 00:00:00+00'), to_char(upto AT TIME ZONE 'UTC', 'YYYY-MM-DD 00:00:00+00'));
 			made := made + 1;

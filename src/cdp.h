@@ -34,6 +34,7 @@ extern void cdp_identity_match_init(void);
 extern void cdp_identity_components_init(void);
 extern void cdp_segment_init(void);
 extern void cdp_value_score_init(void);
+extern void cdp_points_init(void);
 
 /* settings (doc/settings.md); times are in seconds unless the name says more */
 extern int	cdp_dedupe_window;

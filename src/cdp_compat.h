@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
 #include "utils/backend_status.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
@@ -104,5 +106,47 @@ cdp_qualified_name(const char *name)
 #else
 #define CdpVacuumDelayPoint()	vacuum_delay_point()
 #endif
+
+/* 18 asks whether a deferrable primary key will do, too */
+#if PG_VERSION_NUM >= 180000
+#define CdpPrimaryKeyIndex(rel)		RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define CdpPrimaryKeyIndex(rel)		RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* 16 knows indexes that summarize and may be all that an update has to tell */
+static inline void
+cdp_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false);
+#else
+	(void) ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* a new version of a row that this transaction has locked, with its index entries */
+static inline TM_Result
+cdp_update_tuple(ResultRelInfo *rri, ItemPointer tid, TupleTableSlot *slot, CommandId cid, EState *estate)
+{
+	Relation	rel = rri->ri_RelationDesc;
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TM_Result	result;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+
+	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, &failure, &mode, &indexes);
+	if (result == TM_Ok && indexes != TU_None)
+		(void) ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, indexes == TU_Summarizing);
+#else
+	bool		indexes;
+
+	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, &failure, &mode, &indexes);
+	if (result == TM_Ok && indexes)
+		(void) ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
+#endif
+	return result;
+}
 
 #endif							/* CDP_COMPAT_H */

@@ -17,4 +17,13 @@
 /* merge_customers: a limit or an apart forbids that these two become one */
 #define ERRCODE_CDP_MERGE_REFUSED	MAKE_SQLSTATE('L', 'C', '1', '0', '2')
 
+/* points: what is to be taken is not there */
+#define ERRCODE_CDP_NOT_ENOUGH_POINTS	MAKE_SQLSTATE('L', 'C', '3', '0', '1')
+/* points: the idempotency key was used for something else */
+#define ERRCODE_CDP_KEY_REUSED		MAKE_SQLSTATE('L', 'C', '3', '0', '2')
+/* points: the hold was captured or released otherwise */
+#define ERRCODE_CDP_HOLD_RESOLVED	MAKE_SQLSTATE('L', 'C', '3', '0', '3')
+/* points: a cap, a budget or a limit of the balance is reached */
+#define ERRCODE_CDP_LIMIT_REACHED	MAKE_SQLSTATE('L', 'C', '3', '0', '4')
+
 #endif							/* CDP_ERRORS_H */

@@ -29,5 +29,6 @@ _PG_init(void)
 	cdp_identity_components_init();
 	cdp_segment_init();
 	cdp_value_score_init();
+	cdp_points_init();
 	MarkGUCPrefixReserved("cdp");
 }

@@ -26,6 +26,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "event.h"
+#include "points_merge.h"
 #include "probe.h"
 #include "segment.h"
 #include "tag_bits.h"
@@ -54,6 +55,7 @@ static const CdpCustomersChanged handlers[] = {
 	cdp_tag_bits_customers_changed,
 	cdp_segments_customers_changed,
 	cdp_value_customers_changed,
+	cdp_points_customers_changed,
 #ifdef CDP_TEST_HANDLER
 	cdp_test_handler,
 #endif

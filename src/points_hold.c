@@ -70,7 +70,8 @@ points_find_hold(PointsPost *p, PointsItem *item)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("%sthere is no hold " INT64_FORMAT, points_of_item(item), item->hold_id),
 				 errhint("cdp.hold_points() answers the id of a hold.")));
-	item->customer_id = number(&hold, PH_CUSTOMER);
+	/* an open hold moves with its customer; one that was resolved before a merge stays where it was */
+	item->customer_id = points_canonical(p, number(&hold, PH_CUSTOMER));
 	item->profile_id = number(&hold, PH_PROFILE);
 	program = DatumGetTextPP(hold.values[PH_PROGRAM]);
 	item->program_name = VARDATA_ANY(program);

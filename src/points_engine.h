@@ -46,6 +46,7 @@ typedef struct PointsAccount
 	bool		settled;		/* what time alone has done to it is booked */
 	bool		dirty;
 	int64		released;		/* holds that were over */
+	bool		redirected;		/* an unmerge: it goes with the one who leaves */
 	ItemPointerData tid;
 	int64		balance;
 	int64		held;

@@ -259,6 +259,27 @@ find_profiles(Leaving *leaving, int64 customer_id)
 	qsort(leaving->profiles, leaving->n, sizeof(int64), cdp_id_compare);
 }
 
+/*
+ * Those who were merged into the one who leaves, or into the other since, and
+ * leave with him: their accounts say where the points are.
+ */
+static void
+redirect(PointsPost *p, const Leaving *leaving, int64 customer_id)
+{
+	for (int i = 0; i < leaving->n; i++)
+	{
+		PointsAccount *list[64];
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		if (leaving->profiles[i] == customer_id)
+			continue;
+		n = find_accounts(p, leaving->profiles[i], list, lengthof(list));
+		for (int k = 0; k < n; k++)
+			list[k]->redirected = true;
+	}
+}
+
 /* the lot of that customer from which these points once came, with room for so many; NULL: none */
 static PointsLot *
 find_origin(PointsPost *p, const PointsLot *lot, int64 customer_id, int64 amount)
@@ -379,6 +400,7 @@ unmerge(int64 winner, int64 part)
 	for (int i = 0; i < n; i++)
 		to[i] = points_account(&p, part, from[i]->program);
 	nown = find_accounts(&p, part, own, lengthof(own));
+	redirect(&p, &leaving, part);
 	lock_all(&p);
 	for (int i = 0; i < n; i++)
 	{
@@ -391,6 +413,16 @@ unmerge(int64 winner, int64 part)
 		{
 			own[i]->moved_to = 0;
 			own[i]->dirty = true;
+		}
+	}
+	for (int i = 0; i < p.naccounts; i++)
+	{
+		PointsAccount *a = p.sorted[i];
+
+		if (a->redirected && a->moved_to != 0 && a->moved_to != part)
+		{
+			a->moved_to = part;
+			a->dirty = true;
 		}
 	}
 	points_end(&p);

@@ -64,6 +64,16 @@ SELECT cdp.unmerge_customer(:d, 'y');
 SELECT * FROM account WHERE program = 'growth';
 SELECT hold_id, customer_id, amount FROM cdp.points_hold WHERE state = 'open' ORDER BY 1;
 SELECT * FROM unsound;
+-- who was merged into one who leaves goes with him, and his account says so
+SELECT cdp.identify('{"member_id": "e"}') AS e, cdp.identify('{"member_id": "f"}') AS f, cdp.identify('{"member_id": "g"}') AS g \gset
+SELECT count(cdp.earn_points(w, 10, 'm' || w)) FROM unnest(ARRAY[:e, :f, :g]) w;
+SELECT cdp.merge_customers(:g, :f, 'x'), cdp.merge_customers(:f, :e, 'x');
+SELECT * FROM account WHERE customer_id IN (:e, :f, :g);
+SELECT cdp.unmerge_customer(:f, 'y');
+SELECT * FROM account WHERE customer_id IN (:e, :f, :g);
+SELECT cdp.unmerge_customer(:e, 'y');
+SELECT * FROM account WHERE customer_id IN (:e, :f, :g);
+SELECT * FROM cdp.verify_points();
 -- internal, and only what is so
 SELECT cdp.merge_points(:a, :d);
 SELECT cdp.merge_points(NULL, :d);

@@ -204,7 +204,8 @@ SELECT count(cdp.earn_points(:ten, 1000, 'ten:' || i, expires_at => now() + i * 
 SELECT count(*) FROM generate_series(0, (:n - 1) / 50000) p, cdp.post_points((SELECT jsonb_agg(jsonb_build_object('kind', 'earn', 'customer_id', :many, 'amount', 1000,
 	'idempotency_key', 'many:' || i, 'expires_at', now() + i * interval '1 minute' + interval '30 days')) FROM generate_series(p * 50000, least(p * 50000 + 49999, :n - 1)) i));
 X
-	# so many that the last of ten lots is reached, and every call finds as many as the first
+	q -c 'VACUUM ANALYZE cdp.points_lot' -c CHECKPOINT
+	# every call finds as many open lots as the first, or two less
 	for _ in $(seq "$rounds"); do for x in ten many; do tps $x 1 off -t 2000 >> "$tmp/$x.lots"; done; done
 	a=$(median many.lots) b=$(median ten.lots)
 	row "spend, $lots open lots against 10, time of a call" "$a" "$b" calls/s "$(echo "$a $b" | awk '{print $2 / $1}')" "<=1.2"

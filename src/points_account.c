@@ -44,6 +44,7 @@ take_in(PointsTables *t, PointsAccount *a)
 	bool		isnull;
 
 	a->exists = true;
+	a->read_by = t->refreshed;
 	a->tid = points_tid(t, PT_ACCOUNT);
 	a->balance = points_int8(t, PT_ACCOUNT, PA_BALANCE);
 	a->held = points_int8(t, PT_ACCOUNT, PA_HELD);
@@ -89,7 +90,12 @@ points_account_read(PointsPost *p, PointsAccount *a, bool lock)
 
 	if (!lock || !IsolationUsesXactSnapshot())
 	{
-		found = find(p, a, lock);
+		/* where this snapshot, which keeps it from being cleared away, has seen it, or what has become of that row */
+		found = lock && a->exists && a->read_by == p->tables.refreshed && points_lock_at(&p->tables, PT_ACCOUNT, a->tid);
+		if (found)
+			take_in(&p->tables, a);
+		else
+			found = find(p, a, lock);
 		a->locked = found && lock;
 		return found;
 	}

@@ -42,6 +42,7 @@ typedef struct PointsAccount
 	PointsAccountKey key;
 	const PointsProgram *program;
 	bool		exists;			/* the row was found */
+	int			read_by;		/* by which snapshot, see points_refresh() */
 	bool		locked;
 	bool		settled;		/* what time alone has done to it is booked */
 	bool		dirty;

@@ -37,8 +37,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* so many rows are written at once, as COPY does */
-#define ROWS_AT_ONCE	1000
+/* so many rows are written at once */
+#define ROWS_AT_ONCE	256
 
 typedef struct Description
 {
@@ -170,6 +170,8 @@ open_table(PointsTables *t, PointsTableId id)
 	InitResultRelInfo(table->result, rel, 0, NULL, 0);
 	ExecOpenIndices(table->result, false);
 	table->read = table_slot_create(rel, NULL);
+	/* a copy is not counted by each slot that refers to it */
+	table->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	table->row_context = AllocSetContextCreate(t->context, "customer_cdp rows of points", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);
 	return table;
@@ -190,6 +192,7 @@ points_refresh(PointsTables *t)
 	if (t->snapshot != NULL)
 		UnregisterSnapshot(t->snapshot);
 	t->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	t->refreshed++;
 }
 
 void
@@ -310,8 +313,13 @@ points_copy(PointsTables *t, PointsTableId id, Datum *values, bool *nulls)
 bool
 points_lock(PointsTables *t, PointsTableId id)
 {
+	return points_lock_at(t, id, t->table[id].read->tts_tid);
+}
+
+bool
+points_lock_at(PointsTables *t, PointsTableId id, ItemPointerData tid)
+{
 	PointsTable *table = &t->table[id];
-	ItemPointerData tid = table->read->tts_tid;
 	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	TM_FailureData failure;
 	TM_Result	result;
@@ -431,7 +439,7 @@ points_put(PointsTables *t, PointsTableId id, const Datum *values, const bool *n
 
 		if (table->rows == NULL)
 			table->rows = palloc(sizeof(TupleTableSlot *) * ROWS_AT_ONCE);
-		table->rows[table->nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(table->result->ri_RelationDesc), &TTSOpsVirtual);
+		table->rows[table->nslots++] = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
 		MemoryContextSwitchTo(caller);
 	}
 	fill(table, id, table->rows[table->nrows++], values, nulls);
@@ -453,7 +461,7 @@ points_change(PointsTables *t, PointsTableId id, ItemPointer tid, const Datum *v
 	{
 		if (table->rows == NULL)
 			table->rows = palloc(sizeof(TupleTableSlot *) * ROWS_AT_ONCE);
-		table->rows[table->nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(table->result->ri_RelationDesc), &TTSOpsVirtual);
+		table->rows[table->nslots++] = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
 	}
 	MemoryContextSwitchTo(caller);
 	slot = table->rows[table->nrows];

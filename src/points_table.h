@@ -89,6 +89,7 @@ typedef struct PointsTable
 	ResultRelInfo *result;		/* the table, of points_entry the partition of now */
 	AttrNumber	column[POINTS_MAX_COLUMNS];
 	TupleTableSlot *read;
+	TupleDesc	desc;
 	TupleTableSlot **rows;		/* that wait to be written */
 	int			nrows;
 	int			nslots;
@@ -101,6 +102,7 @@ typedef struct PointsTables
 	EState	   *estate;
 	TimestampTz now;
 	Snapshot	snapshot;		/* registered; what is read */
+	int			refreshed;		/* how often it was taken */
 	PointsTable table[PT_TABLES];
 } PointsTables;
 
@@ -134,6 +136,8 @@ extern void points_copy(PointsTables *t, PointsTableId id, Datum *values, bool *
 
 /* lock that row and read its newest version; false: it is gone.  40001 */
 extern bool points_lock(PointsTables *t, PointsTableId id);
+/* the same of a row that was read before */
+extern bool points_lock_at(PointsTables *t, PointsTableId id, ItemPointerData tid);
 
 /* writing */
 extern void points_put(PointsTables *t, PointsTableId id, const Datum *values, const bool *nulls);

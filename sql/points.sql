@@ -145,6 +145,8 @@ COMMENT ON PROCEDURE cdp.release_holds(int) IS 'Marks holds as released that are
 ('function', 'adjust_points', 'EXECUTE', '{admin}'),
 ('function', 'expire_points', 'EXECUTE', '{operator}'),
 ('function', 'release_holds', 'EXECUTE', '{operator}'),
+('function', 'merge_points', 'EXECUTE', '{owner}'),
+('function', 'unmerge_points', 'EXECUTE', '{owner}'),
 ('function', '_expire_points', 'EXECUTE', '{operator}'),
 ('function', '_release_holds', 'EXECUTE', '{operator}'),
 ('table', 'points_program', 'SELECT, INSERT, UPDATE, DELETE', '{operator}'),

@@ -25,7 +25,9 @@ CREATE OR REPLACE FUNCTION cdp._points_ruled() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	NEW.ruled_at := cdp.now();
+	IF (NEW.negative, NEW.debt_limit, NEW.expiry_mode) IS DISTINCT FROM (OLD.negative, OLD.debt_limit, OLD.expiry_mode) THEN
+		NEW.ruled_at := cdp.now();
+	END IF;
 	RETURN NEW;
 END $$;
 COMMENT ON FUNCTION cdp._points_ruled() IS 'internal: trigger on cdp.points_program, notes when its rules of debt and of expiry changed';
@@ -67,8 +69,8 @@ COMMENT ON FUNCTION cdp._health_points_verify() IS 'internal: row of points in c
 -- what happened under other rules was sound then
 ALTER TABLE cdp.points_program ADD COLUMN IF NOT EXISTS ruled_at timestamptz NOT NULL DEFAULT '-infinity';
 COMMENT ON COLUMN cdp.points_program.ruled_at IS 'since when negative, debt_limit and expiry_mode are what they are; kept by a trigger, for cdp.verify_points()';
-CREATE OR REPLACE TRIGGER points_program_ruled BEFORE UPDATE ON cdp.points_program FOR EACH ROW
-	WHEN ((NEW.negative, NEW.debt_limit, NEW.expiry_mode) IS DISTINCT FROM (OLD.negative, OLD.debt_limit, OLD.expiry_mode)) EXECUTE FUNCTION cdp._points_ruled();
+CREATE OR REPLACE TRIGGER points_program_ruled BEFORE UPDATE ON cdp.points_program
+	FOR EACH ROW EXECUTE FUNCTION cdp._points_ruled();
 INSERT INTO cdp.job (job, command, schedule, description) VALUES
 	('check_points', 'CALL cdp.check_points()', '17 4 * * *', 'verifies the points ledger, for cdp.health()')
 	ON CONFLICT (job) DO NOTHING;

@@ -1,5 +1,5 @@
 -- jobs_cron: who calls the jobs: pg_cron in this database, pg_cron in another one, or any other scheduler.
--- Page: doc/jobs.md  Tests: test/sql/jobs_cron.sql, test/t/004_jobs_pg_cron.pl
+-- Page: doc/jobs_cron.md  Tests: test/sql/jobs_cron.sql, test/t/004_jobs_pg_cron.pl
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._cron_schema() RETURNS name

@@ -1,5 +1,5 @@
 -- points_insert: plain INSERT and COPY into the journal, and who may not write the tables of the ledger.
--- C: src/points_insert.c, src/points_guard.c  Page: doc/points.md  Tests: test/sql/points_insert.sql, test/t/*_points_guard.pl
+-- C: src/points_insert.c, src/points_guard.c  Page: doc/points_insert.md  Tests: test/sql/points_insert.sql, test/t/*_points_guard.pl
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._fill_points_entry() RETURNS trigger

@@ -1,5 +1,5 @@
 -- segment_sets: several segments, and one over time.
--- C: src/segment_read.c  Page: doc/segment.md  Tests: test/sql/segment_sets.sql
+-- C: src/segment_read.c  Page: doc/segment_sets.md  Tests: test/sql/segment_sets.sql
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp.segment_overlap(names text[]) RETURNS TABLE (a text, b text, n bigint, jaccard float8)

@@ -1,5 +1,5 @@
 -- tag_360: tags and segments in cdp.customer_360() and cdp.timeline(), which find these functions by their names.
--- Page: doc/identity_360.md  Tests: test/sql/tag_360.sql
+-- Page: doc/tag_360.md  Tests: test/sql/tag_360.sql
 --
 -- The timeline tells changes of tags from cdp.tag_history and stays from cdp.segment_history, where all of them are;
 -- events of both are told there and nowhere else.

@@ -1,5 +1,5 @@
 -- tag_estimate: how many rows tags @@ query returns.
--- C: src/tag_estimate.c (also the typanalyze function of sql/tag.sql)  Page: doc/tag_gin.md  Tests: test/sql/tag_estimate.sql
+-- C: src/tag_estimate.c (also the typanalyze function of sql/tag.sql)  Page: doc/tag_estimate.md  Tests: test/sql/tag_estimate.sql
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._tagset_sel(internal, oid, internal, int4) RETURNS float8

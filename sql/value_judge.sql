@@ -1,5 +1,5 @@
 -- value_judge: how well a fitted model tells what is known by now, and who left of those it knew.
--- Page: doc/value_store.md  Tests: test/sql/value_judge.sql
+-- Page: doc/value_judge.md  Tests: test/sql/value_judge.sql
 --
 -- The functions run in the middle of cdp.fit_value_models() and read its temporary table _cdp_value_fit (value_store): x, t_x,
 -- t_cal of every customer as of now, c_x, c_t_x, c_t_cal one holdout ago, later and before the purchases of the holdout and of

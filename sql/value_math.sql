@@ -1,5 +1,5 @@
 -- value_math: special functions of the customer-value models; nothing of them is public.
--- C: src/value_math.c  Page: doc/value.md  Tests: test/sql/value_math.sql
+-- C: src/value_math.c  Page: doc/value_math.md  Tests: test/sql/value_math.sql
 
 -- @code
 CREATE OR REPLACE FUNCTION cdp._value_math(name text, VARIADIC arguments float8[]) RETURNS float8

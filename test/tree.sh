@@ -14,8 +14,7 @@ for f in sql/*.sql; do
 	case $n in guard|*--*) continue;; esac
 	case " $modules " in *" $n "*) ;; *) echo "sql/$n.sql is not in CDP_MODULES";; esac
 	ls test/sql/"$n".sql test/sql/"$n"_*.sql 2>/dev/null | grep -q . || echo "sql/$n.sql has no test: test/sql/$n.sql or ${n}_TOPIC.sql"
-	# a topic of a module (value_rfm) may live on the module's page
-	[ -f "doc/$n.md" ] || [ -f "doc/${n%%_*}.md" ] || echo "sql/$n.sql has no page doc/$n.md"
+	[ -f "doc/$n.md" ] || echo "sql/$n.sql has no page doc/$n.md"
 done | check 'every sql/NAME.sql is in the module list and has its test and its page'
 for n in $modules; do [ -f "sql/$n.sql" ] || echo "sql/$n.sql is missing"; done | check 'every module of the list has its file'
 for f in test/sql/*.sql; do n=$(basename "$f" .sql); [ -f "expected/$n.out" ] || echo "expected/$n.out is missing"; done |

@@ -153,7 +153,7 @@ DECLARE
 	due    bigint := 0;
 BEGIN
 	IF NOT isfinite(at) THEN
-		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for now.';
+		RAISE EXCEPTION 'as_of must be a finite time' USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for the present moment.';
 	ELSIF at < cdp.now() THEN
 		RETURN cdp._points_balance_at(ARRAY(SELECT cdp.profiles_of(one)), program, at);
 	END IF;

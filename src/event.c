@@ -127,7 +127,7 @@ validate(CdpEventItem *item, TimestampTz latest)
 		reject(item, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "properties are larger than 64 kB",
 			   "Keep documents in a table of your own and send their id.");
 	else if (TIMESTAMP_NOT_FINITE(item->who.occurred_at))
-		reject_shape(item, "occurred_at must be a finite time", "Leave it out for now.");
+		reject_shape(item, "occurred_at must be a finite time", "Leave it out for the present moment.");
 	else if (item->who.occurred_at > latest)
 	{
 		item->verdict = CDP_QUARANTINE;

@@ -173,7 +173,7 @@ cdp_condition_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("at must be a finite time"),
-				 errhint("Leave it out for now.")));
+				 errhint("Leave it out for the present moment.")));
 	cache->ever = ever;
 	if (!ever)
 		cache->within = *within;

@@ -60,6 +60,8 @@ typedef struct PointsProgram
 
 /* NULL: there is none; good until rules change, that is for one call */
 extern const PointsProgram *points_program(const char *name, int len);
+/* the same, 42704 when there is none; of_item begins the message */
+extern const PointsProgram *points_require_program(const char *name, int len, const char *of_item);
 extern TimestampTz points_available_at(const PointsProgram *program, TimestampTz earned_at);
 extern TimestampTz points_expires_at(const PointsProgram *program, TimestampTz earned_at);
 extern TimestampTz points_plus(TimestampTz at, const Interval *span);

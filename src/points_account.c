@@ -196,6 +196,25 @@ moment_or_null(TimestampTz at, bool *isnull)
 	return TimestampTzGetDatum(at);
 }
 
+/* an entry with what the item says of it */
+PointsEntry
+points_entry_of(const PointsPost *p, const PointsItem *item, const char *kind)
+{
+	PointsEntry e = {0};
+
+	e.entry_id = item->entry_id;
+	e.kind = kind;
+	e.reference = item->reference;
+	e.key = item->key;
+	e.occurred_at = TIMESTAMP_IS_NOBEGIN(item->occurred_at) ? p->now : item->occurred_at;
+	e.expires_at = e.available_at = DT_NOBEGIN;
+	/* a refund need not name whom */
+	e.profile_id = item->has_profile ? item->profile_id : item->account->key.customer_id;
+	e.details = item->details;
+	e.written = item->written;
+	return e;
+}
+
 /* what only the engine can know of a row that a statement has inserted */
 static void
 set_debt(PointsPost *p, const PointsEntry *e)

@@ -84,6 +84,7 @@ typedef struct PointsPost
 	PointsProgram **programs;	/* copies */
 	int			nprograms;
 	HTAB	   *keys;			/* of this batch */
+	HTAB	   *references;		/* of this batch, NULL: none was spent or earned with one */
 	TimestampTz now;
 	uint64		xid;
 	MemoryContext caller;
@@ -112,13 +113,16 @@ extern void points_begin(PointsPost *p, bool batch);
 extern void points_end(PointsPost *p);
 extern void points_list_accounts(PointsPost *p);
 extern bool points_lock_accounts(PointsPost *p);
-extern const PointsProgram *points_keep_program(PointsPost *p, PointsProgram *copy, const char *name);
+extern const PointsProgram *points_kept_program(const PointsPost *p, const char *name, int len);
+extern const PointsProgram *points_keep_program(PointsPost *p, const PointsProgram *program, const char *name);
+extern HTAB *points_make_hash(PointsPost *p, const char *name, Size key, Size entry, long n);
 
 /* points_account.c */
 extern PointsAccount *points_account(PointsPost *p, int64 customer_id, const PointsProgram *program);
 extern bool points_account_read(PointsPost *p, PointsAccount *a, bool lock);
 extern int64 points_account_settle(PointsPost *p, PointsAccount *a);
 extern void points_account_write(PointsPost *p, PointsAccount *a);
+extern PointsEntry points_entry_of(const PointsPost *p, const PointsItem *item, const char *kind);
 extern void points_write_entry(PointsPost *p, PointsAccount *a, const PointsEntry *entry);
 extern void points_write_use(PointsPost *p, int64 entry_id, int *ord, int64 lot_id, int64 amount);
 extern void points_write_move(PointsPost *p, int64 from_lot, int64 to_lot, int64 amount, int64 entry_id);
@@ -147,7 +151,8 @@ extern void points_lots_write(PointsPost *p);
 extern int64 points_expire_lots(PointsPost *p, PointsAccount *a, bool all);
 
 /* points_reverse.c */
-extern void points_find_reference(PointsPost *p, PointsItem *item, const PointsItem *items, int n);
+extern void points_find_reference(PointsPost *p, PointsItem *item);
+extern void points_note_reference(PointsPost *p, const PointsItem *item);
 extern void points_run_refund(PointsPost *p, PointsItem *item);
 extern void points_run_clawback(PointsPost *p, PointsItem *item);
 

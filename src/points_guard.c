@@ -10,7 +10,7 @@
  * Rows of the journal can be inserted, through the table and not through a
  * partition, and only where the triggers fire that post them.
  *
- * SQL: sql/points.sql.  Page: doc/points.md, "Who can do what".
+ * SQL: sql/points.sql.  Page: doc/points_insert.md, "Who can do what".
  */
 #include "points.h"
 

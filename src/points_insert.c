@@ -13,7 +13,7 @@
  * However many rows there are, the accounts are locked in one order first;
  * then they are posted so many at a time.
  *
- * SQL: sql/points_insert.sql.  Page: doc/points.md.  Tests:
+ * SQL: sql/points_insert.sql.  Page: doc/points_insert.md.  Tests:
  * test/sql/points_insert.sql, test/specs/points_insert_batch_order.spec.
  */
 #include "points_engine.h"
@@ -36,33 +36,6 @@ pg_noreturn static void
 refuse(int code, const char *what, const char *hint)
 {
 	ereport(ERROR, (errcode(code), errmsg("%s", what), errhint("%s", hint)));
-}
-
-static int
-column(TupleDesc desc, const char *name)
-{
-	for (int i = 0; i < desc->natts; i++)
-	{
-		if (!TupleDescAttr(desc, i)->attisdropped && strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
-			return i;
-	}
-	refuse(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, psprintf("column %s of cdp.points_entry is missing", name), "CALL cdp.migrate(); repairs what is missing.");
-}
-
-/* places of the columns, as in the enumeration of points_table.h; kept as long as a table looks the same */
-typedef struct Places
-{
-	int			at[PE_COLUMNS];
-} Places;
-
-static void
-find_places(TupleDesc desc, Places *places)
-{
-	static const char *const names[PE_COLUMNS] = {"entry_id", "posted_at", "occurred_at", "profile_id", "customer_id", "program", "kind",
-	"amount", "debt", "reference", "idempotency_key", "expires_at", "available_at", "reverses", "details", "xid"};
-
-	for (int i = 0; i < PE_COLUMNS; i++)
-		places->at[i] = i < desc->natts && strcmp(NameStr(TupleDescAttr(desc, i)->attname), names[i]) == 0 ? i : column(desc, names[i]);
 }
 
 static bool
@@ -108,11 +81,13 @@ cdp_fill_points_entry(PG_FUNCTION_ARGS)
 	int			natts = desc->natts;
 	Datum	   *values = palloc(sizeof(Datum) * natts);
 	bool	   *nulls = palloc(sizeof(bool) * natts);
-	Places		places;
-	const int  *at = places.at;
+	AttrNumber	at[PE_COLUMNS];
 	int64		amount;
 
-	find_places(desc, &places);
+	points_find_columns(PT_ENTRY, desc, at);
+	/* as places in the arrays */
+	for (int i = 0; i < PE_COLUMNS; i++)
+		at[i]--;
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, nulls);
 	if (nulls[at[PE_PROFILE]])
 		refuse(ERRCODE_NULL_VALUE_NOT_ALLOWED, "profile_id must not be NULL", "cdp.resolve() answers NULL when nobody has the identifier.");
@@ -152,40 +127,40 @@ cdp_fill_points_entry(PG_FUNCTION_ARGS)
 /* ------------------------------------------------------------ the statement */
 
 static TimestampTz
-moment_or_none(TupleTableSlot *slot, int at)
+moment_or_none(TupleTableSlot *slot, AttrNumber at)
 {
 	bool		isnull;
-	Datum		value = slot_getattr(slot, at + 1, &isnull);
+	Datum		value = slot_getattr(slot, at, &isnull);
 
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
 
 static text *
-text_or_null(TupleTableSlot *slot, int at)
+text_or_null(TupleTableSlot *slot, AttrNumber at)
 {
 	bool		isnull;
-	Datum		value = slot_getattr(slot, at + 1, &isnull);
+	Datum		value = slot_getattr(slot, at, &isnull);
 
 	return isnull ? NULL : DatumGetTextPCopy(value);
 }
 
 static void
-take_row(PointsItem *item, TupleTableSlot *slot, const int *at)
+take_row(PointsItem *item, TupleTableSlot *slot, const AttrNumber *at)
 {
 	bool		isnull;
 	text	   *kind = text_or_null(slot, at[PE_KIND]);
 	text	   *program = text_or_null(slot, at[PE_PROGRAM]);
-	Datum		details = slot_getattr(slot, at[PE_DETAILS] + 1, &isnull);
+	Datum		details = slot_getattr(slot, at[PE_DETAILS], &isnull);
 
 	memset(item, 0, sizeof(PointsItem));
 	item->details = isnull ? NULL : DatumGetJsonbPCopy(details);
 	item->written = true;
 	item->verb = is_kind(PointerGetDatum(kind), "earn") ? POINTS_EARN : is_kind(PointerGetDatum(kind), "spend") ? POINTS_SPEND : POINTS_ADJUST;
-	item->entry_id = DatumGetInt64(slot_getattr(slot, at[PE_ENTRY] + 1, &isnull));
-	item->profile_id = DatumGetInt64(slot_getattr(slot, at[PE_PROFILE] + 1, &isnull));
+	item->entry_id = DatumGetInt64(slot_getattr(slot, at[PE_ENTRY], &isnull));
+	item->profile_id = DatumGetInt64(slot_getattr(slot, at[PE_PROFILE], &isnull));
 	item->has_profile = true;
-	item->customer_id = DatumGetInt64(slot_getattr(slot, at[PE_CUSTOMER] + 1, &isnull));
-	item->amount = DatumGetInt64(slot_getattr(slot, at[PE_AMOUNT] + 1, &isnull));
+	item->customer_id = DatumGetInt64(slot_getattr(slot, at[PE_CUSTOMER], &isnull));
+	item->amount = DatumGetInt64(slot_getattr(slot, at[PE_AMOUNT], &isnull));
 	if (item->verb == POINTS_SPEND)
 		item->amount = -item->amount;
 	item->has_amount = true;
@@ -201,7 +176,7 @@ take_row(PointsItem *item, TupleTableSlot *slot, const int *at)
 
 /* up to most rows, the next ones of the store */
 static int
-take_rows(Tuplestorestate *store, TupleTableSlot *slot, const int *at, PointsItem *items, int most)
+take_rows(Tuplestorestate *store, TupleTableSlot *slot, const AttrNumber *at, PointsItem *items, int most)
 {
 	int			n = 0;
 
@@ -215,10 +190,11 @@ take_rows(Tuplestorestate *store, TupleTableSlot *slot, const int *at, PointsIte
 	return n;
 }
 
+/* an account of the statement; programs are few, so they have numbers */
 typedef struct Whom
 {
 	int64		customer_id;
-	char		program[NAMEDATALEN];
+	int			program;
 } Whom;
 
 static int
@@ -229,14 +205,22 @@ compare_whom(const void *x, const void *y)
 
 	if (a->customer_id != b->customer_id)
 		return a->customer_id < b->customer_id ? -1 : 1;
-	return strcmp(a->program, b->program);
+	return a->program < b->program ? -1 : a->program > b->program;
+}
+
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
 }
 
 /* more rows than are posted at a time: all accounts in their order first */
 static void
-lock_whom(Tuplestorestate *store, TupleTableSlot *slot, const int *at, int64 nrows)
+lock_whom(Tuplestorestate *store, TupleTableSlot *slot, const AttrNumber *at, int64 nrows)
 {
-	Whom	   *list = palloc_extended(sizeof(Whom) * nrows, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	Whom	   *list = palloc_extended(sizeof(Whom) * nrows, MCXT_ALLOC_HUGE);
+	List	   *programs = NIL;
+	int		   *rank;
 	int64		n = 0;
 	int64		m = 0;
 
@@ -244,12 +228,33 @@ lock_whom(Tuplestorestate *store, TupleTableSlot *slot, const int *at, int64 nro
 	while (n < nrows && tuplestore_gettupleslot(store, true, false, slot))
 	{
 		bool		isnull;
+		text	   *program = DatumGetTextPP(slot_getattr(slot, at[PE_PROGRAM], &isnull));
+		int			k = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		list[n].customer_id = DatumGetInt64(slot_getattr(slot, at[PE_CUSTOMER] + 1, &isnull));
-		text_to_cstring_buffer(DatumGetTextPP(slot_getattr(slot, at[PE_PROGRAM] + 1, &isnull)), list[n].program, NAMEDATALEN);
-		n++;
+		while (k < list_length(programs) && !is_kind(PointerGetDatum(program), list_nth(programs, k)))
+			k++;
+		if (k == list_length(programs))
+		{
+			char	   *name = text_to_cstring(program);
+
+			/* before there are as many names as rows */
+			(void) points_require_program(name, strlen(name), "");
+			programs = lappend(programs, name);
+		}
+		list[n].customer_id = DatumGetInt64(slot_getattr(slot, at[PE_CUSTOMER], &isnull));
+		list[n++].program = k;
 	}
+	/* numbers in the order of names, in which a batch locks */
+	rank = palloc0(sizeof(int) * list_length(programs));
+	for (int k = 0; k < list_length(programs); k++)
+	{
+		for (int other = 0; other < list_length(programs); other++)
+			rank[k] += strcmp(list_nth(programs, other), list_nth(programs, k)) < 0;
+	}
+	for (int64 i = 0; i < n; i++)
+		list[i].program = rank[list[i].program];
+	list_sort(programs, compare_names);
 	qsort(list, n, sizeof(Whom), compare_whom);
 	for (int64 i = 0; i < n; i++)
 	{
@@ -268,8 +273,8 @@ lock_whom(Tuplestorestate *store, TupleTableSlot *slot, const int *at, int64 nro
 			items[j].verb = POINTS_LOCK;
 			items[j].profile_id = list[i].customer_id;
 			items[j].has_profile = true;
-			items[j].program_name = list[i].program;
-			items[j].program_len = strlen(list[i].program);
+			items[j].program_name = list_nth(programs, list[i].program);
+			items[j].program_len = strlen(items[j].program_name);
 			items[j].expires_at = items[j].available_at = items[j].occurred_at = items[j].release_at = DT_NOBEGIN;
 		}
 		cdp_points_post(items, k);
@@ -287,7 +292,7 @@ cdp_post_points_entries(PG_FUNCTION_ARGS)
 	Tuplestorestate *store = trigger->tg_newtable;
 	TupleTableSlot *slot;
 	MemoryContext part;
-	Places		places;
+	AttrNumber	at[PE_COLUMNS];
 	int64		nrows = tuplestore_tuple_count(store);
 
 	if (nrows == 0)
@@ -295,10 +300,10 @@ cdp_post_points_entries(PG_FUNCTION_ARGS)
 	cdp_check_write("INSERT INTO cdp.points_entry");
 	/* the rows are of this command */
 	CommandCounterIncrement();
-	find_places(RelationGetDescr(trigger->tg_relation), &places);
+	points_find_columns(PT_ENTRY, RelationGetDescr(trigger->tg_relation), at);
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigger->tg_relation), &TTSOpsMinimalTuple);
 	if (nrows > POINTS_MAX_BATCH)
-		lock_whom(store, slot, places.at, nrows);
+		lock_whom(store, slot, at, nrows);
 	tuplestore_rescan(store);
 	part = AllocSetContextCreate(CurrentMemoryContext, "customer_cdp rows of points", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
@@ -307,7 +312,7 @@ cdp_post_points_entries(PG_FUNCTION_ARGS)
 		int			most = Min(nrows, POINTS_MAX_BATCH);
 		PointsItem *items = palloc_extended(sizeof(PointsItem) * most, MCXT_ALLOC_HUGE);
 		int64	   *whom = palloc(sizeof(int64) * most);
-		int			n = take_rows(store, slot, places.at, items, most);
+		int			n = take_rows(store, slot, at, items, most);
 
 		for (int i = 0; i < n; i++)
 			whom[i] = items[i].customer_id;

@@ -37,26 +37,15 @@ PG_FUNCTION_INFO_V1(cdp_unmerge_points);
 static const PointsProgram *
 program_of(PointsPost *p, Datum name)
 {
+	static const PointsProgram dropped = {.consumption = 'e', .negative = 'w', .debt_limit = -1, .max_balance = -1, .max_earn_per_day = -1};
 	char	   *bytes = TextDatumGetCString(name);
+	const PointsProgram *kept = points_kept_program(p, bytes, strlen(bytes));
 	const PointsProgram *known;
-	PointsProgram *copy;
 
-	for (int i = 0; i < p->nprograms; i++)
-	{
-		if (strcmp(p->programs[i]->name, bytes) == 0)
-			return p->programs[i];
-	}
+	if (kept != NULL)
+		return kept;
 	known = points_program(bytes, strlen(bytes));
-	copy = palloc0(sizeof(PointsProgram));
-	if (known != NULL)
-		*copy = *known;
-	else
-	{
-		copy->consumption = 'e';
-		copy->negative = 'w';
-		copy->debt_limit = copy->max_balance = copy->max_earn_per_day = -1;
-	}
-	return points_keep_program(p, copy, bytes);
+	return points_keep_program(p, known ? known : &dropped, bytes);
 }
 
 /* accounts of a customer, of all programs; answers how many */

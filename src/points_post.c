@@ -94,46 +94,42 @@ check_item(const PointsItem *item)
 		refuse(item, ERRCODE_INVALID_PARAMETER_VALUE, "occurred_at lies in the future", "The setting cdp.max_future says how far ahead a clock may be.");
 }
 
-/* the rules do not change under a batch */
-static const PointsProgram *
-program_of(PointsPost *p, PointsItem *items, int i)
+/* the rules do not change under a batch: they are copied when they are first asked for; NULL: not yet */
+const PointsProgram *
+points_kept_program(const PointsPost *p, const char *name, int len)
 {
-	const PointsItem *item = &items[i];
-	const PointsProgram *known;
-	PointsProgram *copy;
-
-	for (int k = i - 1; k >= 0 && k >= i - 8; k--)
-	{
-		if (items[k].program != NULL && strlen(items[k].program->name) == item->program_len &&
-			memcmp(items[k].program->name, item->program_name, item->program_len) == 0)
-			return items[k].program;
-	}
 	for (int k = 0; k < p->nprograms; k++)
 	{
-		if (strlen(p->programs[k]->name) == item->program_len &&
-			memcmp(p->programs[k]->name, item->program_name, item->program_len) == 0)
+		if (strncmp(p->programs[k]->name, name, len) == 0 && p->programs[k]->name[len] == '\0')
 			return p->programs[k];
 	}
-	known = points_program(item->program_name, item->program_len);
-	if (known == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("%sthere is no program of points \"%s\"", points_of_item(item), pnstrdup(item->program_name, item->program_len)),
-				 errhint("Each row of cdp.points_program is one; INSERT INTO cdp.points_program (program) VALUES (…) makes another.")));
-	copy = palloc(sizeof(PointsProgram));
-	*copy = *known;
-	return points_keep_program(p, copy, known->name);
+	return NULL;
 }
 
 const PointsProgram *
-points_keep_program(PointsPost *p, PointsProgram *copy, const char *name)
+points_keep_program(PointsPost *p, const PointsProgram *program, const char *name)
 {
+	PointsProgram *copy = palloc(sizeof(PointsProgram));
+
+	*copy = *program;
 	copy->name = pstrdup(name);
 	copy->name_datum = CStringGetTextDatum(copy->name);
 	if ((p->nprograms & (p->nprograms - 1)) == 0)
 		p->programs = p->nprograms == 0 ? palloc(sizeof(PointsProgram *)) : repalloc(p->programs, sizeof(PointsProgram *) * 2 * p->nprograms);
 	p->programs[p->nprograms++] = copy;
 	return copy;
+}
+
+static const PointsProgram *
+program_of(PointsPost *p, const PointsItem *item)
+{
+	const PointsProgram *kept = points_kept_program(p, item->program_name, item->program_len);
+	const PointsProgram *known;
+
+	if (kept != NULL)
+		return kept;
+	known = points_require_program(item->program_name, item->program_len, points_of_item(item));
+	return points_keep_program(p, known, known->name);
 }
 
 /* ------------------------------------------------------------------ resolve */
@@ -194,10 +190,12 @@ profile_exists(PointsPost *p, int64 profile_id)
 static void
 resolve(PointsPost *p, PointsItem *items, int n)
 {
+	p->references = NULL;
 	for (int i = 0; i < n; i++)
 	{
 		PointsItem *item = &items[i];
 
+		CHECK_FOR_INTERRUPTS();
 		switch (item->verb)
 		{
 			case POINTS_CAPTURE:
@@ -206,7 +204,7 @@ resolve(PointsPost *p, PointsItem *items, int n)
 				break;
 			case POINTS_REFUND:
 			case POINTS_CLAWBACK:
-				points_find_reference(p, item, items, n);
+				points_find_reference(p, item);
 				break;
 			case POINTS_EXPIRE:
 			case POINTS_RELEASE_DUE:
@@ -218,6 +216,8 @@ resolve(PointsPost *p, PointsItem *items, int n)
 		}
 		if (item->verb == POINTS_TRANSFER)
 			item->receiver_id = canonical(p, item->other_id);
+		if (n > 1 && item->reference != NULL && (item->verb == POINTS_SPEND || item->verb == POINTS_EARN))
+			points_note_reference(p, item);
 	}
 }
 
@@ -407,23 +407,6 @@ hand_over(PointsPost *p, PointsLot *lot, int64 amount, void *arg)
 	points_write_move(p, lot->lot_id, made->lot_id, amount, taking->entry_id);
 }
 
-static PointsEntry
-entry_of(PointsPost *p, const PointsItem *item, const char *kind)
-{
-	PointsEntry e = {0};
-
-	e.entry_id = item->entry_id;
-	e.kind = kind;
-	e.reference = item->reference;
-	e.key = item->key;
-	e.occurred_at = TIMESTAMP_IS_NOBEGIN(item->occurred_at) ? p->now : item->occurred_at;
-	e.expires_at = e.available_at = DT_NOBEGIN;
-	e.profile_id = item->profile_id;
-	e.details = item->details;
-	e.written = item->written;
-	return e;
-}
-
 /* the id of the entry, unless a row has it already */
 static void
 name_entry(PointsItem *item)
@@ -500,7 +483,7 @@ run_earn(PointsPost *p, PointsItem *item, const char *kind)
 		lot->remaining -= paid;
 		points_write_use(p, item->entry_id, &ord, lot->lot_id, paid);
 	}
-	e = entry_of(p, item, kind);
+	e = points_entry_of(p, item, kind);
 	e.amount = item->amount;
 	e.debt = -paid;
 	e.expires_at = item->expires_at;
@@ -524,7 +507,7 @@ run_spend(PointsPost *p, PointsItem *item, const char *kind, int64 amount)
 	taking.entry_id = item->entry_id;
 	if (points_take(p, a, amount, false, take_for_good, &taking) != amount)
 		elog(ERROR, "points that were counted are not there");
-	e = entry_of(p, item, kind);
+	e = points_entry_of(p, item, kind);
 	e.amount = -amount;
 	points_write_entry(p, a, &e);
 	points_key_write(p, item, 0);
@@ -552,10 +535,10 @@ run_transfer(PointsPost *p, PointsItem *item)
 	taking.receiver_profile = item->other_id;
 	if (points_take(p, item->account, item->amount, false, hand_over, &taking) != item->amount)
 		elog(ERROR, "points that were counted are not there");
-	e = entry_of(p, item, "transfer_out");
+	e = points_entry_of(p, item, "transfer_out");
 	e.amount = -item->amount;
 	points_write_entry(p, item->account, &e);
-	e = entry_of(p, item, "transfer_in");
+	e = points_entry_of(p, item, "transfer_in");
 	e.entry_id = taking.in_entry;
 	e.amount = item->amount;
 	e.profile_id = item->other_id;
@@ -629,8 +612,8 @@ run_item(PointsPost *p, PointsItem *item)
 
 /* ---------------------------------------------------------------- the whole */
 
-static HTAB *
-make_hash(PointsPost *p, const char *name, Size key, Size entry, long n)
+HTAB *
+points_make_hash(PointsPost *p, const char *name, Size key, Size entry, long n)
 {
 	HASHCTL		ctl;
 
@@ -649,9 +632,9 @@ points_begin(PointsPost *p, bool batch)
 	p->context = p->tables.context;
 	p->now = p->tables.now;
 	MemoryContextSwitchTo(p->context);
-	p->lots = make_hash(p, "customer_cdp lots", sizeof(int64), sizeof(PointsLot), batch ? 1024 : 16);
-	p->accounts = make_hash(p, "customer_cdp accounts", sizeof(PointsAccountKey), sizeof(PointsAccount), batch ? 1024 : 4);
-	p->keys = make_hash(p, "customer_cdp keys", POINTS_MAX_KEY + 4, POINTS_MAX_KEY + 4 + sizeof(void *), batch ? 1024 : 4);
+	p->lots = points_make_hash(p, "customer_cdp lots", sizeof(int64), sizeof(PointsLot), batch ? 1024 : 16);
+	p->accounts = points_make_hash(p, "customer_cdp accounts", sizeof(PointsAccountKey), sizeof(PointsAccount), batch ? 1024 : 4);
+	p->keys = points_make_hash(p, "customer_cdp keys", POINTS_MAX_KEY + 4, POINTS_MAX_KEY + 4 + sizeof(void *), batch ? 1024 : 4);
 	points_refresh(&p->tables);
 	/* may have to read a table, so before any lock */
 	p->xid = (uint64) cdp_log_offset();
@@ -687,7 +670,7 @@ cdp_points_post(PointsItem *items, int n)
 	{
 		if (items[i].verb == POINTS_CAPTURE || items[i].verb == POINTS_RELEASE)
 			points_find_hold(&p, &items[i]);
-		items[i].program = program_of(&p, items, i);
+		items[i].program = program_of(&p, &items[i]);
 	}
 	for (int round = 0;; points_refresh(&p.tables))
 	{

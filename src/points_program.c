@@ -137,6 +137,19 @@ points_program(const char *name, int len)
 	return known ? &known->program : NULL;
 }
 
+const PointsProgram *
+points_require_program(const char *name, int len, const char *of_item)
+{
+	const PointsProgram *program = points_program(name, len);
+
+	if (program == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("%sthere is no program of points \"%s\"", of_item, pnstrdup(name, len)),
+				 errhint("Each row of cdp.points_program is one; INSERT INTO cdp.points_program (program) VALUES (…) makes another.")));
+	return program;
+}
+
 /* ------------------------------------------------------------------- dates */
 
 pg_noreturn static void

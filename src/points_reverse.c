@@ -19,6 +19,8 @@
  */
 #include "points_engine.h"
 
+#include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
@@ -71,11 +73,66 @@ refuse_reference(const PointsItem *item)
 			 errhint("The reference is the one that the points were %s with, in the same program.", item->verb == POINTS_REFUND ? "spent" : "earned")));
 }
 
-static bool
-same_reference(const PointsItem *a, const PointsItem *b)
+/* what a reference means in this batch, as far as it was read */
+typedef struct BatchReference
 {
-	return a->reference != NULL && VARSIZE_ANY_EXHDR(a->reference) == VARSIZE_ANY_EXHDR(b->reference) &&
-		memcmp(VARDATA_ANY(a->reference), VARDATA_ANY(b->reference), VARSIZE_ANY_EXHDR(a->reference)) == 0;
+	uint64		hash;			/* hash key */
+	struct BatchReference *next;	/* another one with this hash */
+	const text *reference;
+	const PointsProgram *program;
+	PointsVerb	verb;
+	int64		customer_id;	/* -1: several */
+} BatchReference;
+
+static uint64
+hash_reference(const text *reference)
+{
+	return DatumGetUInt64(hash_any_extended((const unsigned char *) VARDATA_ANY(reference), VARSIZE_ANY_EXHDR(reference), 0));
+}
+
+static BatchReference *
+find_in_batch(PointsPost *p, const text *reference, const PointsProgram *program, PointsVerb verb)
+{
+	uint64		hash = hash_reference(reference);
+	BatchReference *r = p->references ? hash_search(p->references, &hash, HASH_FIND, NULL) : NULL;
+
+	while (r != NULL && (r->program != program || r->verb != verb || VARSIZE_ANY_EXHDR(r->reference) != VARSIZE_ANY_EXHDR(reference) ||
+						 memcmp(VARDATA_ANY(r->reference), VARDATA_ANY(reference), VARSIZE_ANY_EXHDR(reference)) != 0))
+		r = r->next;
+	return r;
+}
+
+/* an item that later ones of the batch may undo */
+void
+points_note_reference(PointsPost *p, const PointsItem *item)
+{
+	BatchReference *r = find_in_batch(p, item->reference, item->program, item->verb);
+	uint64		hash;
+	bool		found;
+
+	if (r != NULL)
+	{
+		if (r->customer_id != item->customer_id)
+			r->customer_id = -1;
+		return;
+	}
+	if (p->references == NULL)
+		p->references = points_make_hash(p, "customer_cdp references", sizeof(uint64), sizeof(BatchReference), 1024);
+	hash = hash_reference(item->reference);
+	r = hash_search(p->references, &hash, HASH_ENTER, &found);
+	if (found)
+	{
+		BatchReference *first = palloc(sizeof(BatchReference));
+
+		*first = *r;
+		r->next = first;
+	}
+	else
+		r->next = NULL;
+	r->reference = item->reference;
+	r->program = item->program;
+	r->verb = item->verb;
+	r->customer_id = item->customer_id;
 }
 
 /*
@@ -84,8 +141,9 @@ same_reference(const PointsItem *a, const PointsItem *b)
  * means by now.
  */
 void
-points_find_reference(PointsPost *p, PointsItem *item, const PointsItem *items, int n)
+points_find_reference(PointsPost *p, PointsItem *item)
 {
+	BatchReference *earlier;
 	PointsScan	scan;
 	ScanKeyData key;
 	int64		found = 0;
@@ -120,15 +178,9 @@ points_find_reference(PointsPost *p, PointsItem *item, const PointsItem *items, 
 		}
 		points_scan_end(&scan);
 		/* what stands before it in the batch */
-		for (int i = 0; i < n && found != -1 && &items[i] != item; i++)
-		{
-			const PointsItem *other = &items[i];
-
-			if (other->verb != (item->verb == POINTS_REFUND ? POINTS_SPEND : POINTS_EARN) ||
-				other->program != item->program || !same_reference(other, item))
-				continue;
-			found = found != 0 && found != other->customer_id ? -1 : other->customer_id;
-		}
+		earlier = found == -1 ? NULL : find_in_batch(p, item->reference, item->program, item->verb == POINTS_REFUND ? POINTS_SPEND : POINTS_EARN);
+		if (earlier != NULL)
+			found = found != 0 && found != earlier->customer_id ? -1 : earlier->customer_id;
 	}
 	if (found == -1)
 		ereport(ERROR,
@@ -222,22 +274,6 @@ note_reversed(PointsPost *p, Operation *o, int64 amount)
 	points_change(&p->tables, PT_KEY, &o->tid, o->values, o->nulls);
 }
 
-static PointsEntry
-entry_of(PointsPost *p, const PointsItem *item, const char *kind)
-{
-	PointsEntry e = {0};
-
-	e.entry_id = item->entry_id;
-	e.kind = kind;
-	e.reference = item->reference;
-	e.key = item->key;
-	e.occurred_at = TIMESTAMP_IS_NOBEGIN(item->occurred_at) ? p->now : item->occurred_at;
-	e.expires_at = e.available_at = DT_NOBEGIN;
-	e.profile_id = item->has_profile ? item->profile_id : item->account->key.customer_id;
-	e.details = item->details;
-	return e;
-}
-
 /* ------------------------------------------------------------------- refund */
 
 typedef struct Use
@@ -328,7 +364,7 @@ points_run_refund(PointsPost *p, PointsItem *item)
 	int			ord = 0;
 
 	item->entry_id = points_next_id("points_entry_entry_id_seq");
-	e = entry_of(p, item, "refund");
+	e = points_entry_of(p, item, "refund");
 	e.amount = item->posted;
 	for (int i = 0; i < n && left > 0; i++)
 	{
@@ -417,7 +453,7 @@ points_run_clawback(PointsPost *p, PointsItem *item)
 	PointsEntry e;
 
 	item->entry_id = clawing.entry_id = points_next_id("points_entry_entry_id_seq");
-	e = entry_of(p, item, "clawback");
+	e = points_entry_of(p, item, "clawback");
 	e.amount = -item->posted;
 	for (int i = 0; i < n && left > 0; i++)
 	{

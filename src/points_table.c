@@ -29,6 +29,7 @@
 #include "executor/executor.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "probe.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -99,10 +100,11 @@ refuse_damage(const char *what, const char *name)
 
 /* ----------------------------------------------------------------- opening */
 
-/* places of our columns: those of the definition, unless the table was repaired */
-static void
-find_columns(const Description *d, TupleDesc desc, AttrNumber *column)
+void
+points_find_columns(PointsTableId id, TupleDesc desc, AttrNumber *column)
 {
+	const Description *d = &descriptions[id];
+
 	for (int i = 0; i < d->ncolumns; i++)
 	{
 		column[i] = InvalidAttrNumber;
@@ -165,7 +167,7 @@ open_table(PointsTables *t, PointsTableId id)
 		rel = open_partition(rel, t->now);
 	else if (rel->rd_rel->relkind != RELKIND_RELATION || id == PT_ENTRY)
 		refuse_damage("a table", d->name);
-	find_columns(d, RelationGetDescr(rel), table->column);
+	points_find_columns(id, RelationGetDescr(rel), table->column);
 	table->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->result, rel, 0, NULL, 0);
 	ExecOpenIndices(table->result, false);
@@ -319,28 +321,7 @@ points_lock(PointsTables *t, PointsTableId id)
 bool
 points_lock_at(PointsTables *t, PointsTableId id, ItemPointerData tid)
 {
-	PointsTable *table = &t->table[id];
-	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
-	TM_FailureData failure;
-	TM_Result	result;
-
-	if (!IsolationUsesXactSnapshot())
-		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
-	/* the lock puts its own version there, or leaves it half made */
-	ExecClearTuple(table->read);
-	result = table_tuple_lock(table->rel, &tid, t->snapshot, table->read, GetCurrentCommandId(true),
-							  LockTupleNoKeyExclusive, LockWaitBlock, flags, &failure);
-	if (result == TM_Ok)
-		return true;
-	ExecClearTuple(table->read);
-	if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update"),
-				 errhint("Run the transaction again.")));
-	if (result != TM_Deleted && result != TM_SelfModified)
-		elog(ERROR, "could not lock a row of cdp.%s: %d", RelationGetRelationName(table->rel), (int) result);
-	return false;
+	return cdp_lock_row(t->table[id].rel, tid, t->snapshot, t->table[id].read);
 }
 
 /* ----------------------------------------------------------------- writing */

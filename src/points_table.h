@@ -106,6 +106,9 @@ typedef struct PointsTables
 	PointsTable table[PT_TABLES];
 } PointsTables;
 
+/* numbers of our columns in a table, those of the definition unless it was repaired; 55000 */
+extern void points_find_columns(PointsTableId id, TupleDesc desc, AttrNumber *column);
+
 extern void points_tables_open(PointsTables *t);
 extern void points_tables_close(PointsTables *t);
 

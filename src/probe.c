@@ -131,10 +131,9 @@ cdp_probe_next(CdpProbe *p)
  * As an executor with FOR NO KEY UPDATE does it: a row that others have
  * changed is waited for, and then it is the newest version that counts.
  */
-TupleTableSlot *
-cdp_probe_lock(CdpProbe *p)
+bool
+cdp_lock_row(Relation table, ItemPointerData tid, Snapshot snapshot, TupleTableSlot *slot)
 {
-	ItemPointerData tid = p->slot->tts_tid;
 	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	TM_FailureData failure;
 	TM_Result	result;
@@ -142,12 +141,12 @@ cdp_probe_lock(CdpProbe *p)
 	if (!IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	/* the lock puts its own version there, or leaves it half made */
-	ExecClearTuple(p->slot);
-	result = table_tuple_lock(p->table, &tid, p->scan->xs_snapshot, p->slot, GetCurrentCommandId(true),
+	ExecClearTuple(slot);
+	result = table_tuple_lock(table, &tid, snapshot, slot, GetCurrentCommandId(true),
 							  LockTupleNoKeyExclusive, LockWaitBlock, flags, &failure);
 	if (result == TM_Ok)
-		return p->slot;
-	ExecClearTuple(p->slot);
+		return true;
+	ExecClearTuple(slot);
 	if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -155,8 +154,14 @@ cdp_probe_lock(CdpProbe *p)
 				 errhint("Retry the transaction.")));
 	/* SelfModified: by a command that our snapshot does not see */
 	if (result != TM_Deleted && result != TM_SelfModified)
-		elog(ERROR, "could not lock a row of cdp.%s: %d", RelationGetRelationName(p->table), (int) result);
-	return NULL;
+		elog(ERROR, "could not lock a row of cdp.%s: %d", RelationGetRelationName(table), (int) result);
+	return false;
+}
+
+TupleTableSlot *
+cdp_probe_lock(CdpProbe *p)
+{
+	return cdp_lock_row(p->table, p->slot->tts_tid, p->scan->xs_snapshot, p->slot) ? p->slot : NULL;
 }
 
 TupleTableSlot *

@@ -30,6 +30,8 @@ extern TupleTableSlot *cdp_probe_next(CdpProbe *probe);
  * it is gone meanwhile.  40001 where the transaction's snapshot must not see that.
  */
 extern TupleTableSlot *cdp_probe_lock(CdpProbe *probe);
+/* the same of a row that was found otherwise, into the slot; false: it is gone */
+extern bool cdp_lock_row(Relation table, ItemPointerData tid, Snapshot snapshot, TupleTableSlot *slot);
 extern TupleTableSlot *cdp_probe_text2(CdpProbe *probe, Datum key1, Datum key2);
 /* two numbers and, for an index of three columns, a text */
 extern TupleTableSlot *cdp_probe_pair(CdpProbe *probe, int64 key1, int64 key2, const char *key3);

@@ -59,7 +59,7 @@ cdp_as_of_arg(FunctionCallInfo fcinfo, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of must be a finite time"),
-				 errhint("Leave it out for now.")));
+				 errhint("Leave it out for the present moment.")));
 	return as_of;
 }
 

@@ -55,6 +55,16 @@ SELECT count(*) - :entries AS more, (SELECT sum(balance) FROM cdp.points_account
 INSERT INTO cdp.points_entry (profile_id, kind, amount, idempotency_key) SELECT 1 + (i * 7) % 10, 'earn', i, 'many ' || i FROM generate_series(1, 3000) i;
 SELECT count(*), sum(balance) FROM cdp.points_account WHERE program = 'points';
 SELECT * FROM unsound;
+-- more than are posted at a time: still one statement
+INSERT INTO cdp.points_entry (profile_id, kind, amount, idempotency_key, program)
+	SELECT 1 + (i * 7) % 10, CASE WHEN i > 100000 THEN 'spend' ELSE 'earn' END, CASE WHEN i > 100000 THEN -3 ELSE 1 END, 'more ' || i, CASE WHEN i % 2 = 0 THEN 'points' ELSE 'growth' END
+	FROM generate_series(1, 101000) i;
+SELECT program, sum(balance), sum(entries) FROM cdp.points_account GROUP BY 1 ORDER BY 1;
+INSERT INTO cdp.points_entry (profile_id, kind, amount, idempotency_key)
+	SELECT 1, CASE WHEN i > 100000 THEN 'spend' ELSE 'earn' END, CASE WHEN i > 100000 THEN -100000000 ELSE 1 END, 'yet more ' || i FROM generate_series(1, 100001) i;
+SELECT count(*) FROM cdp.points_key WHERE idempotency_key LIKE 'yet more%';
+SELECT * FROM unsound;
+SELECT * FROM cdp.verify_points();
 -- merged customers are found
 SELECT cdp.merge_customers(6, 7, 'x') IS NOT NULL AS merged;
 INSERT INTO cdp.points_entry (profile_id, kind, amount, idempotency_key) VALUES (7, 'earn', 1000000, 'z1');

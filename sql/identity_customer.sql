@@ -11,6 +11,26 @@ CREATE OR REPLACE FUNCTION cdp.profiles_of(customer_id bigint) RETURNS SETOF big
 	LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 4 AS 'MODULE_PATHNAME', 'cdp_profiles_of';
 COMMENT ON FUNCTION cdp.profiles_of(bigint) IS 'All profiles of the customer to whom an id belongs, the One ID first, the others ascending: facts WHERE profile_id IN (SELECT cdp.profiles_of(7)) uses the index of the facts. Any id that ever was this customer is accepted; no rows for an id that never existed and for NULL.';
 
+CREATE OR REPLACE FUNCTION cdp._existing_customer(customer_id bigint) RETURNS bigint
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	one bigint;
+BEGIN
+	IF customer_id IS NULL THEN
+		RAISE EXCEPTION 'customer_id must not be NULL' USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'cdp.resolve() answers NULL when nobody has the identifier.';
+	END IF;
+	SELECT coalesce(a.customer_id, p.profile_id) INTO one FROM cdp.profile p LEFT JOIN cdp.profile_alias a USING (profile_id)
+		WHERE p.profile_id = _existing_customer.customer_id;
+	IF one IS NULL THEN
+		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'foreign_key_violation',
+			HINT = 'Any id that ever was a customer or a profile will do; cdp.resolve(kind, value) finds one.';
+	END IF;
+	RETURN one;
+END $$;
+COMMENT ON FUNCTION cdp._existing_customer(bigint) IS 'internal: the One ID of any id of a customer; 22004 NULL, 23503 unknown';
+
 -- @access
 ('function', 'customer_id', 'EXECUTE', '{reader,application}'),
 ('function', 'profiles_of', 'EXECUTE', '{reader,application}'),

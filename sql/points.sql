@@ -178,6 +178,7 @@ PERFORM cdp._ensure_table('points_program', $t$ (
 	point_value         numeric CHECK (point_value >= 0 AND point_value < 'infinity'),
 	currency            text CHECK (currency ~ '^[A-Z]{3}$'),
 	expected_breakage   numeric NOT NULL DEFAULT 0 CHECK (expected_breakage >= 0 AND expected_breakage < 1),
+	ruled_at            timestamptz NOT NULL DEFAULT '-infinity',
 	CHECK (expiry_mode NOT IN ('rolling', 'inactivity') OR validity IS NOT NULL),
 	CHECK (expiry_mode <> 'fixed_date' OR fixed_month_day IS NOT NULL)
 ) $t$);
@@ -194,6 +195,7 @@ COMMENT ON COLUMN cdp.points_program.max_earn_per_day IS 'so many points are ear
 COMMENT ON COLUMN cdp.points_program.refund_min_validity IS 'points that are given back live at least so long; 0: as long as they did';
 COMMENT ON COLUMN cdp.points_program.point_value IS 'what one point is worth, in currency';
 COMMENT ON COLUMN cdp.points_program.expected_breakage IS 'the share of points that is expected to be never spent, 0 to 1';
+COMMENT ON COLUMN cdp.points_program.ruled_at IS 'since when negative, debt_limit and expiry_mode are what they are; kept by a trigger, for cdp.verify_points()';
 INSERT INTO cdp.points_program (program, label, label_zh, expiry_mode, validity, consumption, negative) VALUES
 	('points', 'Points', '积分', 'never', NULL, 'fefo', 'debt'),
 	('growth', 'Growth value', '成长值', 'rolling', '12 months', 'fefo', 'within_balance') ON CONFLICT (program) DO NOTHING;

@@ -20,19 +20,12 @@ DECLARE
 	one bigint;
 BEGIN
 	PERFORM cdp._require_version();
-	IF customer_id IS NULL THEN
-		RAISE EXCEPTION 'customer_id must not be NULL' USING ERRCODE = 'null_value_not_allowed',
-			HINT = 'cdp.resolve() answers NULL when nobody has the identifier.';
-	ELSIF program IS NULL THEN
+	one := cdp._existing_customer(customer_id);
+	IF program IS NULL THEN
 		RAISE EXCEPTION 'program must not be NULL' USING ERRCODE = 'null_value_not_allowed',
 			HINT = 'Leave it out for points; programs are listed in cdp.points_program.';
 	END IF;
-	SELECT coalesce(a.customer_id, p.profile_id) INTO one FROM cdp.profile p LEFT JOIN cdp.profile_alias a USING (profile_id)
-		WHERE p.profile_id = _points_customer.customer_id;
-	IF one IS NULL THEN
-		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'foreign_key_violation',
-			HINT = 'Any id that ever was a customer or a profile will do; cdp.resolve(kind, value) finds one.';
-	ELSIF NOT EXISTS (SELECT FROM cdp.points_program p WHERE p.program = _points_customer.program) THEN
+	IF NOT EXISTS (SELECT FROM cdp.points_program p WHERE p.program = _points_customer.program) THEN
 		RAISE EXCEPTION 'there is no program "%"', program USING ERRCODE = 'undefined_object',
 			HINT = 'Programs are listed in cdp.points_program; a row there makes one.';
 	END IF;

@@ -67,8 +67,6 @@ COMMENT ON FUNCTION cdp._health_points_verify() IS 'internal: row of points in c
 
 -- @data
 -- what happened under other rules was sound then
-ALTER TABLE cdp.points_program ADD COLUMN IF NOT EXISTS ruled_at timestamptz NOT NULL DEFAULT '-infinity';
-COMMENT ON COLUMN cdp.points_program.ruled_at IS 'since when negative, debt_limit and expiry_mode are what they are; kept by a trigger, for cdp.verify_points()';
 CREATE OR REPLACE TRIGGER points_program_ruled BEFORE UPDATE ON cdp.points_program
 	FOR EACH ROW EXECUTE FUNCTION cdp._points_ruled();
 INSERT INTO cdp.job (job, command, schedule, description) VALUES

@@ -292,16 +292,7 @@ DECLARE
 	one bigint;
 BEGIN
 	PERFORM cdp._require_version();
-	IF customer_id IS NULL THEN
-		RAISE EXCEPTION 'customer_id must not be NULL' USING ERRCODE = 'null_value_not_allowed',
-			HINT = 'cdp.resolve() answers NULL when nobody has the identifier.';
-	END IF;
-	SELECT coalesce(a.customer_id, p.profile_id) INTO one FROM cdp.profile p LEFT JOIN cdp.profile_alias a USING (profile_id)
-		WHERE p.profile_id = segments_of.customer_id;
-	IF one IS NULL THEN
-		RAISE EXCEPTION 'there is no customer %', customer_id USING ERRCODE = 'foreign_key_violation',
-			HINT = 'Any id that ever was a customer or a profile will do; cdp.resolve(kind, value) finds one.';
-	END IF;
+	one := cdp._existing_customer(customer_id);
 	RETURN QUERY SELECT h.segment, min(h.entered_at) FROM cdp.segment_history h
 		WHERE h.left_at IS NULL AND h.customer_id IN (SELECT one UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = one)
 		GROUP BY h.segment ORDER BY h.segment;

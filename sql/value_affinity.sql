@@ -266,16 +266,8 @@ DECLARE
 	ids   bigint[];
 BEGIN
 	PERFORM cdp._require_version();
-	IF given IS NULL THEN
-		RAISE EXCEPTION 'customer_id must not be NULL' USING ERRCODE = 'null_value_not_allowed',
-			HINT = 'cdp.resolve() answers NULL when nobody has the identifier.';
-	END IF;
+	one := cdp._existing_customer(given);
 	PERFORM cdp._check_list(n);
-	SELECT coalesce(a.customer_id, p.profile_id) INTO one FROM cdp.profile p LEFT JOIN cdp.profile_alias a USING (profile_id) WHERE p.profile_id = given;
-	IF one IS NULL THEN
-		RAISE EXCEPTION 'there is no customer %', given USING ERRCODE = 'foreign_key_violation',
-			HINT = 'Any id that ever was a customer or a profile will do; cdp.resolve(kind, value) finds one.';
-	END IF;
 	ids := ARRAY(SELECT one UNION ALL SELECT a.profile_id FROM cdp.profile_alias a WHERE a.customer_id = one);
 	RETURN QUERY
 	WITH owned AS MATERIALIZED (
